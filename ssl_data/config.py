@@ -1,0 +1,228 @@
+"""Frozen, validated descriptions of everything that determines the bytes of a store.
+
+A spec is built once, checked at construction, and passed on unchanged. Its canonical JSON form is what a store
+records and what the fingerprint hashes, so two specs are interchangeable exactly when their JSON is equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self, get_args
+
+from ssl_data.errors import ConfigError
+
+__all__ = [
+    "ALGORITHM_VERSION",
+    "Boundary",
+    "BuildConfig",
+    "Compression",
+    "EdgeSpec",
+    "PatchSpec",
+    "SSGSpec",
+    "StoreSpec",
+    "canonical_json",
+    "fingerprint",
+]
+
+Boundary = Literal["zero", "image"]
+Compression = Literal["fast", "balanced", "small"]
+
+ALGORITHM_VERSION = 1
+"""Raised whenever the same inputs and specs would give other bytes; part of every fingerprint."""
+
+
+def _require(spec: object, name: str, ok: bool, rule: str) -> None:  # noqa: FBT001 - an assertion reads best this way
+    if not ok:
+        raise ConfigError(f"{type(spec).__name__}.{name} must {rule}, got {getattr(spec, name)!r}")
+
+
+def _require_int(spec: object, name: str, minimum: int) -> None:
+    value = getattr(spec, name)
+    _require(spec, name, type(value) is int and value >= minimum, f"be an integer >= {minimum}")
+
+
+class _Spec:
+    """What all specs share: a dictionary form that `from_dict` reads back, refusing unknown fields."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]  # every subclass is a dataclass
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The spec with these fields.
+
+        Raises
+        ------
+        ConfigError
+            For a field this version does not know: the values come from a newer or another program.
+        """
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"{cls.__name__} has no field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeSpec(_Spec):
+    """Which pixels are edge pixels (paper section 3.2, Eq. 3)."""
+
+    threshold: float = 20.0
+    """A pixel is an edge pixel where the Laplacian of the grey image is greater than this (grey levels)."""
+    edge_stride: int = 1
+    """Keep edge pixels with ``row % edge_stride == col % edge_stride``; 1 keeps all. ``mask_stride`` in the authors' code."""
+
+    def __post_init__(self) -> None:
+        threshold_ok = isinstance(self.threshold, int | float) and math.isfinite(self.threshold) and self.threshold >= 0
+        _require(self, "threshold", threshold_ok, "be a finite number >= 0")
+        object.__setattr__(self, "threshold", float(self.threshold))  # 20 and 20.0 are one spec, with one JSON form
+        _require_int(self, "edge_stride", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSGSpec(_Spec):
+    """The self-similarity graph of an edge pixel (paper sections 3.1 and 3.3, Eq. 1, 2 and 4)."""
+
+    search_size: int = 25
+    """Side of the square of search positions around the edge pixel, in pixels; odd. K_s in the paper."""
+    window_size: int = 9
+    """Side of the square windows that are compared, in pixels; odd. K_w in the paper."""
+    bandwidth: float = 0.004
+    """h in ``exp(-ssd / (C k^2) / h)``, for intensities in [0, 1]; ``scaling_factor`` in the authors' code."""
+    boundary: Boundary = "zero"
+    """What windows see outside the search area: "zero" zeros (the authors' code), "image" the image (the paper)."""
+    search_stride: int = 1
+    """Distance between search positions, in pixels; divides the search radius, so that the centre is one of them."""
+
+    def __post_init__(self) -> None:
+        for name in ("search_size", "window_size"):
+            value = getattr(self, name)
+            _require(self, name, type(value) is int and value > 0 and value % 2 == 1, "be odd and positive")
+        # 3 * 91^2 * 255^2 is the largest sum of squared differences that an int32 holds.
+        _require(self, "window_size", self.window_size <= 91, "be at most 91")
+        bandwidth_ok = isinstance(self.bandwidth, int | float) and math.isfinite(self.bandwidth) and self.bandwidth > 0
+        _require(self, "bandwidth", bandwidth_ok, "be a finite number > 0")
+        object.__setattr__(self, "bandwidth", float(self.bandwidth))
+        _require(self, "boundary", self.boundary in get_args(Boundary), "be 'zero' or 'image'")
+        _require_int(self, "search_stride", 1)
+        divides = self.search_radius % self.search_stride == 0
+        _require(self, "search_stride", divides, f"divide the search radius {self.search_radius}")
+
+    @property
+    def search_radius(self) -> int:
+        """r: the largest row or column offset of a search position, in pixels."""
+        return self.search_size // 2
+
+    @property
+    def window_radius(self) -> int:
+        """f: the largest row or column offset inside a window, in pixels."""
+        return self.window_size // 2
+
+    @property
+    def positions_per_side(self) -> int:
+        """Search positions along one axis."""
+        return 2 * (self.search_radius // self.search_stride) + 1
+
+    @property
+    def num_positions(self) -> int:
+        """K: search positions of one edge pixel, i.e. values in one row of a graph."""
+        return self.positions_per_side**2
+
+    @property
+    def pad(self) -> int:
+        """How far the computation looks beyond an edge pixel, in pixels: the width of the reflection padding."""
+        if self.boundary == "image":
+            return self.search_radius + self.window_radius
+        return max(self.search_radius, self.window_radius)
+
+    @property
+    def min_side(self) -> int:
+        """Smallest image height and width: reflection without the border pixel needs one pixel more than the padding."""
+        return self.pad + 1
+
+    @property
+    def ssd_scale(self) -> float:
+        """Factor from a sum of squared differences of intensities in [0, 1] to the exponent: ``1 / (C k^2 h)``."""
+        return 1.0 / (3 * self.window_size**2 * self.bandwidth)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchSpec(_Spec):
+    """How an image is cut into patches."""
+
+    patch_size: int = 512
+    """Height and width of a patch, in pixels."""
+    step: int = 256
+    """Distance between neighbouring patches, in pixels."""
+    tail_threshold: int = 0
+    """If more than this many pixels remain behind the last full step, one more patch lies flush with the far side."""
+
+    def __post_init__(self) -> None:
+        _require_int(self, "patch_size", 1)
+        _require_int(self, "step", 1)
+        _require_int(self, "tail_threshold", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSpec(_Spec):
+    """How arrays are laid out and compressed on disk."""
+
+    chunk_rows: int = 1024
+    """Rows of one ``ssg`` chunk."""
+    patches_per_shard: int = 32
+    """Patches of one work unit: one file per array, written once by one worker."""
+    compression: Compression = "balanced"
+    """"fast": LZ4. "balanced": light Zstandard. "small": strong Zstandard. Every chunk carries a checksum."""
+    lq_scale: int | None = None
+    """If set, low-quality patches, reduced by this factor with antialiased bicubic interpolation, are stored too."""
+
+    def __post_init__(self) -> None:
+        _require_int(self, "chunk_rows", 1)
+        _require_int(self, "patches_per_shard", 1)
+        _require(self, "compression", self.compression in get_args(Compression), "be 'fast', 'balanced' or 'small'")
+        if self.lq_scale is not None:
+            _require_int(self, "lq_scale", 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """Everything a build needs to know; the four specs decide the bytes, the rest only where and how fast."""
+
+    dataset: str
+    """Name of a known dataset, a directory of images, or a dataset file (``.yaml``)."""
+    out: str
+    """Where the store goes."""
+    root: str | None = None
+    """Folder that holds the datasets' folders; the environment variable ``SSL_DATA_ROOT`` where not given."""
+    patch: PatchSpec | None = None
+    """How images are cut; the dataset's own choice, else the defaults of `PatchSpec`, where not given."""
+    edge: EdgeSpec = field(default_factory=EdgeSpec)
+    """Which pixels are edge pixels."""
+    ssg: SSGSpec = field(default_factory=SSGSpec)
+    """The graph computed for each."""
+    store: StoreSpec = field(default_factory=StoreSpec)
+    """Layout and compression."""
+    workers: int | None = None
+    """Processes (Ray) or threads (serial); all usable cores where not given."""
+
+    def __post_init__(self) -> None:
+        for name in ("dataset", "out"):
+            _require(
+                self, name, isinstance(getattr(self, name), str) and bool(getattr(self, name)), "be a non-empty string"
+            )
+        if self.workers is not None:
+            _require_int(self, "workers", 1)
+
+
+def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """The one JSON text of a value: sorted keys, no spaces, shortest float form, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def fingerprint(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """SHA-256 (hexadecimal) of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""Every error the library raises on purpose.
+
+::
+
+    SSLDataError
+    ├── ConfigError             a field of a spec is out of its range                      (also ValueError)
+    ├── InputError              an array passed to a kernel has a wrong dtype or shape     (also ValueError)
+    ├── DatasetError            a dataset or one of its folders cannot be found or is misdescribed
+    ├── SourceError             one image file cannot be used: .path, .reason
+    ├── MissingDependencyError  an optional package is not installed                       (also ImportError)
+    ├── BuildError              a build could not go on
+    │   └── BuildInterruptedError   stopped by a signal; the same command resumes it
+    └── StoreError
+        ├── StoreNotFoundError      nothing, or something else, at that place
+        ├── StoreIncompleteError    the build that makes this store has not finished
+        ├── StoreCorruptError       a file is missing, truncated or altered
+        ├── StoreMismatchError      the store was made with another configuration: .differences
+        └── StoreLockedError        another builder holds the store
+
+The messages are written for the person who reads them on a terminal: what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "BuildError",
+    "BuildInterruptedError",
+    "ConfigError",
+    "DatasetError",
+    "InputError",
+    "MissingDependencyError",
+    "Problem",
+    "SSLDataError",
+    "SourceError",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreIncompleteError",
+    "StoreLockedError",
+    "StoreMismatchError",
+    "StoreNotFoundError",
+]
+
+
+class SSLDataError(Exception):
+    """Base of every error raised by this library."""
+
+
+class ConfigError(SSLDataError, ValueError):
+    """A configuration field breaks its rule; the message names field, rule and value."""
+
+
+class InputError(SSLDataError, ValueError):
+    """An argument array has the wrong dtype, shape or content."""
+
+
+class DatasetError(SSLDataError):
+    """A dataset cannot be resolved to image files."""
+
+
+class SourceError(SSLDataError):
+    """One image file cannot be used.
+
+    Parameters
+    ----------
+    path : str
+        The file, as the user would name it.
+    reason : str
+        A short, stable reason ("truncated or corrupt: ...").
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class MissingDependencyError(SSLDataError, ImportError):
+    """An optional package is needed; the message holds the command that installs it."""
+
+
+class BuildError(SSLDataError):
+    """A build could not go on."""
+
+
+class BuildInterruptedError(BuildError):
+    """A build was stopped by a signal; what was committed stays, the same command resumes."""
+
+
+class StoreError(SSLDataError):
+    """Base of the errors about a store on disk."""
+
+
+class StoreNotFoundError(StoreError):
+    """There is no store at that place."""
+
+
+class StoreIncompleteError(StoreError):
+    """The build of this store has not finished."""
+
+
+class StoreCorruptError(StoreError):
+    """A file of the store is missing, truncated or altered."""
+
+
+class StoreMismatchError(StoreError):
+    """The store on disk was made from other sources or another configuration.
+
+    Parameters
+    ----------
+    message : str
+        What was refused, with the differences spelled out.
+    differences : tuple of str
+        One readable line per differing field.
+    """
+
+    def __init__(self, message: str, differences: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
+class StoreLockedError(StoreError):
+    """Another process is building this store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One finding of a validation that collects instead of raising."""
+
+    where: str
+    """What it is about: a file of the store, a field, a line."""
+    kind: str
+    """A stable identifier, e.g. ``"missing-file"``."""
+    message: str
+    """One sentence for a person."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"

@@ -1,0 +1,87 @@
+"""Search positions, and what flips, transposition and crops do to edge pixels and to the columns of a graph.
+
+A row of a graph, viewed as (positions_per_side, positions_per_side), is indexed by (dy, dx). Flipping the image
+horizontally reverses dx, flipping it vertically reverses dy, transposing it swaps the two axes: the values only move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ssl_data.config import SSGSpec
+
+__all__ = ["Dihedral", "Window", "interior_window", "search_offsets"]
+
+
+def search_offsets(spec: SSGSpec) -> NDArray[np.int32]:
+    """All search offsets d: int32 (K, 2) dy, dx; row-major, the centre in the middle."""
+    axis = np.arange(-spec.search_radius, spec.search_radius + 1, spec.search_stride, dtype=np.int32)
+    dy, dx = np.meshgrid(axis, axis, indexing="ij")
+    return np.stack([dy.ravel(), dx.ravel()], axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A half-open rectangle of pixels."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def contains(self, pixels: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which of the pixels (N, 2) row, col lie inside: bool (N,)."""
+        row, col = pixels[:, 0], pixels[:, 1]
+        inside: NDArray[np.bool_] = (row >= self.top) & (row < self.bottom) & (col >= self.left) & (col < self.right)
+        return inside
+
+
+def interior_window(crop: Window, *, patch_size: int, pad: int) -> Window:
+    """The part of a crop where a pixel's graph in the crop equals the one in the whole patch.
+
+    A pixel must be `pad` pixels away from each side of the crop, except from sides that are sides of the patch too:
+    there the reflection is the same one.
+    """
+    return Window(
+        top=crop.top + (pad if crop.top > 0 else 0),
+        left=crop.left + (pad if crop.left > 0 else 0),
+        bottom=crop.bottom - (pad if crop.bottom < patch_size else 0),
+        right=crop.right - (pad if crop.right < patch_size else 0),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dihedral:
+    """One of the eight symmetries of the square, applied in the order hflip, vflip, transpose."""
+
+    hflip: bool = False
+    vflip: bool = False
+    transpose: bool = False
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing moves."""
+        return not (self.hflip or self.vflip or self.transpose)
+
+    def image(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The moved image (H, W) or (H, W, C), as a view."""
+        image = image[:: -1 if self.vflip else 1, :: -1 if self.hflip else 1]
+        return image.swapaxes(0, 1) if self.transpose else image
+
+    def pixels(self, pixels: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
+        """Where the pixels (N, 2) row, col of a (height, width) image go; the order of rows is kept."""
+        row, col = pixels[:, 0], pixels[:, 1]
+        row = height - 1 - row if self.vflip else row
+        col = width - 1 - col if self.hflip else col
+        return np.stack([col, row] if self.transpose else [row, col], axis=1)
+
+    def columns(self, positions_per_side: int) -> NDArray[np.int32]:
+        """Columns of the graph of the unmoved image, in the order in which the moved image has them: int32 (K,)."""
+        columns = np.arange(positions_per_side**2, dtype=np.int32).reshape(positions_per_side, positions_per_side)
+        return np.ascontiguousarray(self.image(columns)).ravel()

@@ -1,0 +1,1 @@
+"""Store to gradient: dataset, augmentation, batches and the loss. Needs torch."""
