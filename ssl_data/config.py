@@ -18,6 +18,7 @@ __all__ = [
     "ALGORITHM_VERSION",
     "Boundary",
     "BuildConfig",
+    "BuildSpec",
     "Compression",
     "EdgeSpec",
     "PatchSpec",
@@ -74,7 +75,7 @@ class EdgeSpec(_Spec):
     threshold: float = 20.0
     """A pixel is an edge pixel where the Laplacian of the grey image is greater than this (grey levels)."""
     edge_stride: int = 1
-    """Keep edge pixels with ``row % edge_stride == col % edge_stride``; 1 keeps all. ``mask_stride`` in the authors' code."""
+    """Keep edge pixels with ``row % edge_stride == col % edge_stride``; the authors' code calls it ``mask_stride``."""
 
     def __post_init__(self) -> None:
         threshold_ok = isinstance(self.threshold, int | float) and math.isfinite(self.threshold) and self.threshold >= 0
@@ -141,7 +142,7 @@ class SSGSpec(_Spec):
 
     @property
     def min_side(self) -> int:
-        """Smallest image height and width: reflection without the border pixel needs one pixel more than the padding."""
+        """Smallest image side: reflection without repeating the border needs one pixel more than the padding."""
         return self.pad + 1
 
     @property
@@ -173,7 +174,7 @@ class StoreSpec(_Spec):
 
     chunk_rows: int = 1024
     """Rows of one ``ssg`` chunk."""
-    patches_per_shard: int = 32
+    patches_per_shard: int = 16
     """Patches of one work unit: one file per array, written once by one worker."""
     compression: Compression = "balanced"
     """"fast": LZ4. "balanced": light Zstandard. "small": strong Zstandard. Every chunk carries a checksum."""
@@ -186,6 +187,42 @@ class StoreSpec(_Spec):
         _require(self, "compression", self.compression in get_args(Compression), "be 'fast', 'balanced' or 'small'")
         if self.lq_scale is not None:
             _require_int(self, "lq_scale", 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSpec:
+    """The four specs that, together with the sources, decide every byte of a store."""
+
+    patch: PatchSpec = field(default_factory=PatchSpec)
+    edge: EdgeSpec = field(default_factory=EdgeSpec)
+    ssg: SSGSpec = field(default_factory=SSGSpec)
+    store: StoreSpec = field(default_factory=StoreSpec)
+
+    def __post_init__(self) -> None:
+        if self.patch.patch_size < self.ssg.min_side:
+            raise ConfigError(
+                f"PatchSpec.patch_size must be at least {self.ssg.min_side} for a search area of "
+                f"{self.ssg.search_size} with boundary {self.ssg.boundary!r}, got {self.patch.patch_size}"
+            )
+        scale = self.store.lq_scale
+        if scale is not None and self.patch.patch_size % scale:
+            raise ConfigError(
+                f"PatchSpec.patch_size must be a multiple of lq_scale, got {self.patch.patch_size} and {scale}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The specs as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The specs with these fields, see `to_dict`."""
+        return cls(
+            patch=PatchSpec.from_dict(values["patch"]),
+            edge=EdgeSpec.from_dict(values["edge"]),
+            ssg=SSGSpec.from_dict(values["ssg"]),
+            store=StoreSpec.from_dict(values["store"]),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +245,10 @@ class BuildConfig:
     """Layout and compression."""
     workers: int | None = None
     """Processes (Ray) or threads (serial); all usable cores where not given."""
+
+    def spec(self, default_patch: PatchSpec) -> BuildSpec:
+        """The specs in force, with the dataset's own way of cutting where none was asked for."""
+        return BuildSpec(patch=self.patch or default_patch, edge=self.edge, ssg=self.ssg, store=self.store)
 
     def __post_init__(self) -> None:
         for name in ("dataset", "out"):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ssl_data.config import SSGSpec
 
-__all__ = ["Dihedral", "Window", "interior_window", "search_offsets"]
+__all__ = ["Dihedral", "Window", "interior_window", "mask_pixels", "search_offsets"]
 
 
 def search_offsets(spec: SSGSpec) -> NDArray[np.int32]:
@@ -24,6 +24,15 @@ def search_offsets(spec: SSGSpec) -> NDArray[np.int32]:
     axis = np.arange(-spec.search_radius, spec.search_radius + 1, spec.search_stride, dtype=np.int32)
     dy, dx = np.meshgrid(axis, axis, indexing="ij")
     return np.stack([dy.ravel(), dx.ravel()], axis=1)
+
+
+def mask_pixels(mask: NDArray[np.generic], edge_stride: int) -> NDArray[np.int32]:
+    """Row and column of the set pixels of a mask (H, W) with ``row % edge_stride == col % edge_stride``, row-major."""
+    row, col = np.divmod(np.flatnonzero(mask).astype(np.int32), np.int32(mask.shape[1]))
+    if edge_stride > 1:
+        kept = row % edge_stride == col % edge_stride
+        row, col = row[kept], col[kept]
+    return np.stack([row, col], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_data.errors import InputError
+from ssl_data.geometry.positions import mask_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +85,4 @@ def edge_pixels(edge_mask: NDArray[np.bool_], *, edge_stride: int = 1) -> NDArra
         raise InputError(f"edge_mask must be an array of shape (height, width), got {np.shape(edge_mask)}")
     if edge_stride < 1:
         raise InputError(f"edge_stride must be >= 1, got {edge_stride}")
-    pixels = np.argwhere(edge_mask).astype(np.int32)
-    if edge_stride > 1:
-        pixels = pixels[pixels[:, 0] % edge_stride == pixels[:, 1] % edge_stride]
-    return pixels
+    return mask_pixels(edge_mask, edge_stride)

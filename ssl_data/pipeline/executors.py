@@ -1,0 +1,141 @@
+"""Where jobs run. An executor only runs a function over jobs; what a job means is none of its business."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from ssl_data.errors import BuildError, MissingDependencyError, SSLDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["Executor", "RayExecutor", "SerialExecutor", "usable_cores"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_IN_FLIGHT_PER_WORKER = 2
+_OBJECT_STORE_BYTES = 128 * 1024**2
+"""Ray's shared memory: jobs and results are small, Ray's own default would take a third of the machine."""
+
+
+class Executor(Protocol):
+    """Runs jobs, in any order, on any machine."""
+
+    num_threads: int
+    """Threads that each job may use."""
+
+    def run(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """Yield the result of every job as it ends; the first error of a job ends the run and is raised."""
+        ...
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its affinity, limited by the container's CPU quota (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+class SerialExecutor:
+    """One job after the other in this process; the kernel uses the threads.
+
+    Parameters
+    ----------
+    num_threads : int, optional
+        All usable cores where not given.
+    """
+
+    def __init__(self, num_threads: int | None = None) -> None:
+        self.num_threads = num_threads or usable_cores()
+
+    def run(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """See `Executor.run`."""
+        return map(function, jobs)
+
+
+class RayExecutor:
+    """Jobs as Ray tasks of one core each, on this machine or on a cluster.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Tasks at a time. On this machine, all usable cores where not given; on a cluster, all its cores.
+    address : str, optional
+        Address of a running cluster; without it a private Ray is started, bound to the loopback interface, and stopped
+        at the end.
+
+    Notes
+    -----
+    A task whose worker dies is run again up to three times; as shards appear whole or not at all, that is safe.
+    """
+
+    num_threads = 1
+
+    def __init__(self, workers: int | None = None, address: str | None = None) -> None:
+        self._workers = workers
+        self._address = address
+
+    def run(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """See `Executor.run`."""
+        ray = _import_ray()
+        started = not ray.is_initialized()
+        if started:
+            self._start(ray)
+        try:
+            workers = self._workers or int(ray.cluster_resources().get("CPU", 1))
+            task = ray.remote(num_cpus=1, max_retries=3)(function)
+            yield from _run_window(ray, task, jobs, window=_IN_FLIGHT_PER_WORKER * workers)
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _start(self, ray: Any) -> None:  # noqa: ANN401 - a module without types
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+        if self._address is not None:
+            ray.init(address=self._address, **quiet)
+            return
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing listens outside the loopback interface
+        ray.init(
+            num_cpus=self._workers or usable_cores(),
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+
+
+def _import_ray() -> Any:  # noqa: ANN401 - a module without types
+    try:
+        import ray  # noqa: PLC0415 - only this executor needs it, and it is slow to load
+    except ImportError as error:
+        raise MissingDependencyError("the Ray executor needs Ray: pip install 'ssl_data[ray]'") from error
+    return ray
+
+
+def _run_window(ray: Any, task: Any, jobs: Sequence[Job], *, window: int) -> Iterator[Any]:  # noqa: ANN401
+    """Submit jobs so that at most `window` are under way; every result is fetched, every error raised."""
+    waiting = iter(jobs)
+    under_way: list[Any] = []
+    while True:
+        for job in waiting:
+            under_way.append(task.remote(job))
+            if len(under_way) >= window:
+                break
+        if not under_way:
+            return
+        done, under_way = ray.wait(under_way, num_returns=1)
+        try:
+            yield ray.get(done[0])
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, SSLDataError):
+                raise cause from None
+            raise BuildError(f"a worker failed: {cause!r}") from error
+        except ray.exceptions.RayError as error:
+            raise BuildError(f"a worker was lost: {error}") from error

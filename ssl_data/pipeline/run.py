@@ -1,0 +1,251 @@
+"""A whole build: find, plan, run what is missing, complete."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ssl_data.errors import BuildError, BuildInterruptedError, StoreMismatchError
+from ssl_data.pipeline.datasets import load_dataset
+from ssl_data.pipeline.executors import Executor, SerialExecutor, usable_cores
+from ssl_data.pipeline.job import ShardResult, run_shard, summarize
+from ssl_data.pipeline.plan import BuildPlan, make_plan, shard_jobs
+from ssl_data.pipeline.sources import find_files, scan_sources
+from ssl_data.store.files import build_lock
+from ssl_data.store.finalize import committed_record, finalize_store
+from ssl_data.store.layout import PLAN_PATH, ROOT_METADATA, WORK_DIR
+from ssl_data.store.plan import StorePlan, explain_differences, read_plan
+from ssl_data.store.writer import prepare_store
+
+if TYPE_CHECKING:
+    from ssl_data.config import BuildConfig
+
+__all__ = ["BuildReport", "Progress", "build", "make_build_plan"]
+
+_LOCK_NAME = "lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a build is."""
+
+    phase: Literal["scan", "build", "complete"]
+    done: int
+    total: int
+    num_patches: int = 0
+    num_graphs: int = 0
+    num_bytes: int = 0
+
+
+ProgressFunction = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """What a build did."""
+
+    out: str
+    dataset: str
+    fingerprint: str
+    num_sources: int
+    """Image files found."""
+    num_patches: int
+    num_shards: int
+    num_shards_reused: int
+    """Shards that an earlier run had committed."""
+    num_edge_pixels: int
+    num_graphs: int
+    num_bytes: int
+    """Size of the store's arrays on disk."""
+    seconds: float
+    rejected: tuple[tuple[str, str], ...]
+    """Name and reason of every image that is not in the store."""
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether the store was complete already."""
+        return self.num_shards_reused == self.num_shards
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        rejected = [{"source": source, "reason": reason} for source, reason in self.rejected]
+        return {**asdict(self), "rejected": rejected, "nothing_to_do": self.nothing_to_do}
+
+
+def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = None) -> BuildPlan:
+    """Find the images of the dataset, hash them, read their headers, and lay out the store. Nothing is written."""
+    dataset = load_dataset(config.dataset, config.root)
+    files = find_files(dataset)
+
+    def on_file(done: int) -> None:
+        if progress is not None:
+            progress(Progress(phase="scan", done=done, total=len(files)))
+
+    sources = scan_sources(files, num_threads=config.workers or usable_cores(), on_file=on_file)
+    plan = make_plan(sources, dataset=dataset.name, spec=config.spec(dataset.patch))
+    if plan.store.num_slots == 0:
+        reasons = "; ".join(f"{row['source']}: {row['reason']}" for row in plan.rejected[:5])
+        raise BuildError(f"{config.dataset}: none of the {len(sources)} images can be used ({reasons})")
+    return plan
+
+
+def build(
+    config: BuildConfig, *, executor: Executor | None = None, progress: ProgressFunction | None = None
+) -> BuildReport:
+    """Make a store from a dataset, or complete one that an earlier run of the same build has begun.
+
+    Parameters
+    ----------
+    config : BuildConfig
+    executor : Executor, optional
+        Where the shards are made; in this process where not given. The store's bytes do not depend on it.
+    progress : callable, optional
+        Called with a `Progress` after every file scanned and every shard made.
+
+    Returns
+    -------
+    BuildReport
+        Images that could not be used are listed in it, each with its reason; they do not stop the build.
+
+    Raises
+    ------
+    DatasetError
+        If the dataset or one of its folders cannot be found.
+    StoreMismatchError
+        If the place holds a store made from other sources or another configuration, or something else.
+    StoreLockedError
+        If another process is building this store.
+    BuildError
+        If no image can be used, a source changes during the build, or a worker fails for good.
+    BuildInterruptedError
+        On an interrupt; the same call resumes.
+    """
+    began = time.monotonic()
+    root = Path(config.out)
+    _refuse_foreign(root)
+    plan = make_build_plan(config, progress)
+    _refuse_other_build(root, plan)
+    executor = executor or SerialExecutor(config.workers)
+    with build_lock(root / WORK_DIR / _LOCK_NAME):
+        _sweep(root)
+        if not (root / PLAN_PATH).exists():
+            prepare_store(root, plan.store, [source.to_row() for source in plan.sources])
+        reused = _committed(root, plan.store)
+        try:
+            made = _make_shards(root, plan, reused, executor, progress)
+        except KeyboardInterrupt:
+            done = len(_committed(root, plan.store))
+            message = f"interrupted with {done} of {plan.store.num_shards} shards done; the same command goes on"
+            raise BuildInterruptedError(f"{root}: {message}") from None
+        if made or not (root / ROOT_METADATA).exists():
+            description = finalize_store(root, plan.store)
+            num_edge_pixels = description["num_edge_pixels"]
+        else:
+            num_edge_pixels = _edge_pixels(root)
+            shutil.rmtree(root / WORK_DIR)
+    return _report(config, plan, [*reused.values(), *made], len(reused), num_edge_pixels, time.monotonic() - began)
+
+
+def _refuse_foreign(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise StoreMismatchError(f"--out {root} is a file; name a folder that does not exist yet")
+    if not root.exists() or (root / PLAN_PATH).exists():
+        return
+    others = [entry.name for entry in root.iterdir() if entry.name not in {WORK_DIR, "manifest"}]
+    known = {"gt", "edge_mask", "ssg"}  # a build that died before its plan was saved leaves only these behind
+    if any(name not in known and not name.startswith("lq_x") for name in others):
+        raise StoreMismatchError(f"--out {root} exists and is not a store ({others[0]}, ...); name another folder")
+
+
+def _refuse_other_build(root: Path, plan: BuildPlan) -> None:
+    stored = read_plan(root)
+    if stored is None or stored.fingerprint == plan.store.fingerprint:
+        return
+    sources = {source.name: source.sha256 for source in plan.sources}
+    differences = explain_differences(root, stored, plan.store, sources)
+    raise StoreMismatchError(
+        f"{root} was built from something else:\n  " + "\n  ".join(differences) + "\n"
+        "Build with the same options, name another --out, or remove the store",
+        tuple(differences),
+    )
+
+
+def _sweep(root: Path) -> None:
+    """Remove unfinished files of a run that died."""
+    for entry in (root / WORK_DIR).iterdir():
+        if entry.name != _LOCK_NAME:
+            entry.unlink()
+
+
+def _committed(root: Path, plan: StorePlan) -> dict[int, ShardResult]:
+    records = {shard: committed_record(root, plan, shard) for shard in range(plan.num_shards)}
+    return {shard: summarize(record) for shard, record in records.items() if record is not None}
+
+
+def _make_shards(
+    root: Path,
+    plan: BuildPlan,
+    reused: dict[int, ShardResult],
+    executor: Executor,
+    progress: ProgressFunction | None,
+) -> list[ShardResult]:
+    pending = [shard for shard in range(plan.store.num_shards) if shard not in reused]
+    if not pending:
+        return []
+    (root / ROOT_METADATA).unlink(missing_ok=True)  # a store that lost shards is not complete
+    jobs = shard_jobs(plan, pending, root=root, num_threads=executor.num_threads)
+    results = list(reused.values())
+    for result in executor.run(run_shard, jobs):
+        results.append(result)
+        if progress is not None:
+            progress(_sum_up(results, plan.store.num_shards))
+    return results[len(reused) :]
+
+
+def _sum_up(results: list[ShardResult], num_shards: int) -> Progress:
+    return Progress(
+        phase="build",
+        done=len(results),
+        total=num_shards,
+        num_patches=sum(result.num_patches for result in results),
+        num_graphs=sum(result.num_graphs for result in results),
+        num_bytes=sum(result.num_bytes for result in results),
+    )
+
+
+def _edge_pixels(root: Path) -> int:
+    from ssl_data.store.reader import open_store  # noqa: PLC0415 - only where nothing was built
+
+    num_edge_pixels: int = open_store(root).attributes["num_edge_pixels"]
+    return num_edge_pixels
+
+
+def _report(
+    config: BuildConfig,
+    plan: BuildPlan,
+    results: list[ShardResult],
+    num_reused: int,
+    num_edge_pixels: int,
+    seconds: float,
+) -> BuildReport:
+    totals = _sum_up(results, plan.store.num_shards)
+    rejected = {(row["source"], row["reason"]) for row in plan.rejected}
+    rejected |= {entry for result in results for entry in result.rejected}
+    return BuildReport(
+        out=config.out,
+        dataset=plan.store.dataset,
+        fingerprint=plan.store.fingerprint,
+        num_sources=len(plan.sources),
+        num_patches=totals.num_patches,
+        num_shards=plan.store.num_shards,
+        num_shards_reused=num_reused,
+        num_edge_pixels=num_edge_pixels,
+        num_graphs=totals.num_graphs,
+        num_bytes=totals.num_bytes,
+        seconds=seconds,
+        rejected=tuple(sorted(rejected)),
+    )

@@ -1,0 +1,126 @@
+"""Compression of one chunk: standard Zarr v3 codecs, always with a checksum.
+
+Blosc and plain Zstandard decode most flipped bytes without complaint, so LZ4 chunks are followed by a CRC-32C and
+Zstandard frames carry their own content checksum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import google_crc32c
+import numpy as np
+from numcodecs.blosc import Blosc
+from numcodecs.zstd import Zstd
+
+from ssl_data.errors import StoreCorruptError, StoreError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ssl_data.config import Compression
+
+__all__ = ["ChunkCodec", "chunk_codec", "codec_from_metadata", "crc32c"]
+
+_ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 12}
+_CRC_BYTES = 4
+
+
+def crc32c(data: bytes | memoryview) -> bytes:
+    """CRC-32C (RFC 3720) of some bytes, little-endian as in Zarr's ``crc32c`` codec."""
+    checksum: int = google_crc32c.value(np.frombuffer(data, dtype=np.uint8))
+    return checksum.to_bytes(_CRC_BYTES, "little")
+
+
+class ChunkCodec(Protocol):
+    """One chunk of uint8 or bool values to bytes and back."""
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        """Compressed form of a C-contiguous chunk, checksum included; the same bytes for the same chunk."""
+        ...
+
+    def decode_into(self, encoded: bytes | memoryview, out: NDArray[Any]) -> None:
+        """Fill the C-contiguous `out` with the chunk.
+
+        Raises
+        ------
+        StoreCorruptError
+            If the bytes are not what was written.
+        """
+        ...
+
+    @property
+    def metadata(self) -> list[dict[str, Any]]:
+        """The Zarr v3 codecs after ``bytes``."""
+        ...
+
+
+@dataclass(frozen=True)
+class _ZstdCodec:
+    level: int
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        return bytes(Zstd(level=self.level, checksum=True).encode(chunk))
+
+    def decode_into(self, encoded: bytes | memoryview, out: NDArray[Any]) -> None:
+        try:
+            decoded = Zstd().decode(encoded, out.reshape(-1).view("uint8"))
+        except (RuntimeError, ValueError) as error:
+            raise StoreCorruptError(f"a Zstandard frame does not decode ({error})") from error
+        _check_size(len(decoded), out)
+
+    @property
+    def metadata(self) -> list[dict[str, Any]]:
+        return [{"name": "zstd", "configuration": {"level": self.level, "checksum": True}}]
+
+
+@dataclass(frozen=True)
+class _Lz4Codec:
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        encoded = bytes(Blosc(cname="lz4", clevel=5, shuffle=Blosc.NOSHUFFLE).encode(chunk))
+        return encoded + crc32c(encoded)
+
+    def decode_into(self, encoded: bytes | memoryview, out: NDArray[Any]) -> None:
+        view = memoryview(encoded)
+        body, checksum = view[:-_CRC_BYTES], view[-_CRC_BYTES:]
+        if len(view) <= _CRC_BYTES or crc32c(body) != checksum:
+            raise StoreCorruptError("a chunk's CRC-32C does not match")
+        try:
+            decoded = Blosc().decode(body, out.reshape(-1).view("uint8"))
+        except (RuntimeError, ValueError) as error:
+            raise StoreCorruptError(f"a Blosc frame does not decode ({error})") from error
+        _check_size(len(decoded), out)
+
+    @property
+    def metadata(self) -> list[dict[str, Any]]:
+        blosc = {"typesize": 1, "cname": "lz4", "clevel": 5, "shuffle": "noshuffle", "blocksize": 0}
+        return [{"name": "blosc", "configuration": blosc}, {"name": "crc32c"}]
+
+
+def _check_size(num_bytes: int, out: NDArray[np.uint8]) -> None:
+    if num_bytes != out.nbytes:
+        raise StoreCorruptError(f"a chunk holds {num_bytes} bytes instead of {out.nbytes}")
+
+
+def chunk_codec(compression: Compression) -> ChunkCodec:
+    """The codec behind a compression preset."""
+    if compression == "fast":
+        return _Lz4Codec()
+    return _ZstdCodec(level=_ZSTD_LEVELS[compression])
+
+
+def codec_from_metadata(codecs: list[dict[str, Any]]) -> ChunkCodec:
+    """The codec that reads chunks written with these Zarr v3 codecs (``bytes`` first).
+
+    Raises
+    ------
+    StoreError
+        If it is none of those this library writes.
+    """
+    configuration = codecs[1].get("configuration", {}) if len(codecs) > 1 else {}
+    candidates: tuple[ChunkCodec, ...] = (_Lz4Codec(), _ZstdCodec(level=configuration.get("level", 0)))
+    for candidate in candidates:
+        if codecs[:1] == [{"name": "bytes"}] and codecs[1:] == candidate.metadata:
+            return candidate
+    raise StoreError(f"unknown chunk codecs {codecs}: the store was written by another version or another program")

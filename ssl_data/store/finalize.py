@@ -1,0 +1,161 @@
+"""Completing a store: check that every shard is there, write the summary and, last, the root metadata."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+from zarr.storage import MemoryStore
+
+from ssl_data.errors import StoreCorruptError, StoreIncompleteError
+from ssl_data.store.files import write_atomic
+from ssl_data.store.layout import (
+    ATTRIBUTE,
+    COUNT,
+    FILES_PATH,
+    PATCHES_PATH,
+    PLAN_PATH,
+    REJECTED_PATH,
+    ROOT_METADATA,
+    SOURCES_PATH,
+    START,
+    WORK_DIR,
+    array_layouts,
+    array_metadata_path,
+    record_path,
+)
+from ssl_data.store.manifest import (
+    FILE_SCHEMA,
+    PATCH_SCHEMA,
+    REJECTED_SCHEMA,
+    SOURCE_SCHEMA,
+    FileRecord,
+    PatchRecord,
+    ShardRecord,
+    encode_table,
+    file_sha256,
+    read_record,
+    read_table,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zarr.core.buffer import Buffer
+
+    from ssl_data.store.plan import StorePlan
+
+__all__ = ["committed_record", "finalize_store"]
+
+
+def committed_record(root: Path, plan: StorePlan, shard: int) -> ShardRecord | None:
+    """The record of a shard if it is committed under this plan and all its files are there in full, else None."""
+    try:
+        record = read_record(root, shard)
+    except StoreCorruptError:
+        return None
+    if record.fingerprint != plan.fingerprint or record.shard != shard:
+        return None
+    for file in record.files:
+        try:
+            num_bytes = (root / file.path).stat().st_size
+        except FileNotFoundError:
+            return None
+        if num_bytes != file.num_bytes:
+            return None
+    return record
+
+
+def finalize_store(root: Path, plan: StorePlan) -> dict[str, Any]:
+    """Write the summary and, last, the root metadata that makes the store readable.
+
+    Returns
+    -------
+    dict
+        The description in the root's attributes.
+
+    Raises
+    ------
+    StoreIncompleteError
+        Listing shards, if any is not committed.
+    """
+    found = [committed_record(root, plan, shard) for shard in range(plan.num_shards)]
+    missing = [shard for shard, record in enumerate(found) if record is None]
+    if missing:
+        names = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        raise StoreIncompleteError(f"{root}: {len(missing)} of {plan.num_shards} shards are missing: {names}")
+    return _finalize(root, plan, [record for record in found if record is not None])
+
+
+def _finalize(root: Path, plan: StorePlan, records: list[ShardRecord]) -> dict[str, Any]:
+    work_dir = root / WORK_DIR
+    patches = [patch for record in records for patch in record.patches]
+    rejected = _rejected(root, patches)
+    written = {
+        PATCHES_PATH: encode_table(PATCH_SCHEMA, patches),
+        REJECTED_PATH: encode_table(REJECTED_SCHEMA, rejected),
+        **_index_arrays(patches),
+    }
+    for path, content in written.items():
+        write_atomic(root / path, content, work_dir)
+    frame = [PLAN_PATH, SOURCES_PATH, *(array_metadata_path(a.name) for a in array_layouts(plan.spec, plan.num_slots))]
+    files = [file for record in records for file in record.files]
+    files += [
+        FileRecord(path=path, num_bytes=(root / path).stat().st_size, sha256=file_sha256(root / path))
+        for path in (*frame, *written, *(record_path(record.shard) for record in records))
+    ]
+    write_atomic(root / FILES_PATH, encode_table(FILE_SCHEMA, sorted(files, key=lambda file: file.path)), work_dir)
+    description = _describe(plan, patches, len(rejected), file_sha256(root / FILES_PATH))
+    group: dict[str, Buffer] = {}
+    zarr.create_group(MemoryStore(group), attributes={ATTRIBUTE: description})
+    write_atomic(root / ROOT_METADATA, group[ROOT_METADATA].to_bytes(), work_dir)
+    shutil.rmtree(work_dir)
+    return description
+
+
+def _rejected(root: Path, patches: list[PatchRecord]) -> list[dict[str, str]]:
+    """Source and reason of every rejected image: by its header when planning, or by its pixels when building."""
+    sources = read_table(root / SOURCES_PATH, SOURCE_SCHEMA).select(["source", "rejected"]).to_pylist()
+    reasons = {source["source"]: source["rejected"] for source in sources}
+    reasons |= {patch.source: patch.rejected for patch in patches if patch.rejected is not None}
+    return [{"source": name, "reason": reason} for name, reason in sorted(reasons.items()) if reason is not None]
+
+
+def _index_arrays(patches: list[PatchRecord]) -> dict[str, bytes]:
+    """The files of the arrays ``start`` and ``count``."""
+    files: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(files))
+    for name, dtype, text in (
+        (START, np.int64, "first row of each patch in ssg; -1 marks an empty slot"),
+        (COUNT, np.int32, "rows of each patch in ssg"),
+    ):
+        array = group.create_array(
+            name,
+            shape=(len(patches),),
+            dtype=dtype,
+            chunks=(len(patches),),
+            compressors=ZstdCodec(level=3, checksum=True),
+            fill_value=-1 if name == START else 0,
+            dimension_names=("patch",),
+            attributes={"description": text},
+            config={"write_empty_chunks": True},
+        )
+        array[:] = np.array([asdict(patch)[name] for patch in patches], dtype=dtype)
+    return {path: content.to_bytes() for path, content in files.items() if path != ROOT_METADATA}
+
+
+def _describe(plan: StorePlan, patches: list[PatchRecord], num_rejected: int, files_sha256: str) -> dict[str, Any]:
+    filled = [patch for patch in patches if patch.rejected is None]
+    return {
+        **plan.to_dict(),
+        "num_patches": len(filled),
+        "num_sources": len({patch.source for patch in filled}),
+        "num_rejected": num_rejected,
+        "num_edge_pixels": sum(patch.num_edge_pixels for patch in filled),
+        "num_graphs": sum(patch.count for patch in filled),
+        "files_sha256": files_sha256,
+    }

@@ -1,0 +1,180 @@
+"""The manifest: what was planned, what each shard holds, and the size and hash of every file.
+
+Tables are Parquet. A shard's record is written after all its files; it is the commit of the shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ssl_data.config import canonical_json
+from ssl_data.errors import StoreCorruptError
+from ssl_data.store.layout import record_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = [
+    "FILE_SCHEMA",
+    "PATCH_SCHEMA",
+    "REJECTED_SCHEMA",
+    "SOURCE_SCHEMA",
+    "FileRecord",
+    "PatchRecord",
+    "ShardRecord",
+    "encode_table",
+    "file_sha256",
+    "read_record",
+    "read_table",
+]
+
+PATCH_SCHEMA = pa.schema(
+    [
+        pa.field("slot", pa.int64(), nullable=False),
+        pa.field("patch_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("source_sha256", pa.string(), nullable=False),
+        pa.field("scale", pa.string(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("col", pa.int32(), nullable=False),
+        pa.field("num_edge_pixels", pa.int32(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("count", pa.int32(), nullable=False),
+        pa.field("rejected", pa.string()),
+    ]
+)
+FILE_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("num_bytes", pa.int64(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+    ]
+)
+SOURCE_SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("num_bytes", pa.int64(), nullable=False),
+        pa.field("height", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("rejected", pa.string()),
+    ]
+)
+REJECTED_SCHEMA = pa.schema(
+    [pa.field("source", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)]
+)
+
+_KEY = b"ssl_data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchRecord:
+    """One patch slot of a store."""
+
+    slot: int
+    patch_id: str
+    source: str
+    source_sha256: str
+    scale: str
+    row: int
+    col: int
+    num_edge_pixels: int
+    """Edge pixels of the full mask, before edge_stride."""
+    start: int
+    """First row in ``ssg``; -1 where the slot is empty."""
+    count: int
+    """Rows in ``ssg``."""
+    rejected: str | None
+    """Why the slot is empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """One file of the store, by its path relative to the store."""
+
+    path: str
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRecord:
+    """The commit record of a shard."""
+
+    shard: int
+    fingerprint: str
+    files: tuple[FileRecord, ...]
+    patches: tuple[PatchRecord, ...]
+
+    def encode(self) -> bytes:
+        """As a Parquet file: patches as rows, the rest as metadata."""
+        header = {
+            "shard": self.shard,
+            "fingerprint": self.fingerprint,
+            "files": [asdict(file) for file in self.files],
+        }
+        return encode_table(PATCH_SCHEMA, self.patches, metadata={_KEY: canonical_json(header).encode()})
+
+
+def encode_table(schema: pa.Schema, rows: Sequence[Any], metadata: dict[bytes, bytes] | None = None) -> bytes:
+    """A Parquet file of dataclass instances or dictionaries; equal rows give equal bytes."""
+    records = [row if isinstance(row, dict) else asdict(row) for row in rows]
+    table = pa.Table.from_pylist(records, schema=schema.with_metadata(metadata))
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
+
+
+def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a table of the manifest.
+
+    Raises
+    ------
+    StoreCorruptError
+        If the file is missing, does not decode, or has other columns.
+    """
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+    except FileNotFoundError:
+        raise StoreCorruptError(f"{path} is missing; run `ssl-data verify` on the store") from None
+    except (pa.ArrowException, OSError) as error:
+        raise StoreCorruptError(f"{path} does not decode ({error}); run `ssl-data verify` on the store") from error
+    if not table.schema.equals(schema):
+        raise StoreCorruptError(f"{path} has columns {table.schema.names} instead of {schema.names}")
+    return table
+
+
+def read_record(root: Path, shard: int) -> ShardRecord:
+    """Read the commit record of a shard.
+
+    Raises
+    ------
+    StoreCorruptError
+        If it is missing or broken.
+    """
+    path = root / record_path(shard)
+    table = read_table(path, PATCH_SCHEMA)
+    try:
+        header = json.loads(table.schema.metadata[_KEY])
+        return ShardRecord(
+            shard=header["shard"],
+            fingerprint=header["fingerprint"],
+            files=tuple(FileRecord(**file) for file in header["files"]),
+            patches=tuple(PatchRecord(**row) for row in table.to_pylist()),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreCorruptError(f"{path} lacks its description ({error!r})") from error
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hexadecimal) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

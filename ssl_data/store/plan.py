@@ -1,0 +1,136 @@
+"""What a store is going to be: written before the first shard, compared before anything is added or reused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ssl_data.config import ALGORITHM_VERSION, BuildSpec, canonical_json, fingerprint
+from ssl_data.errors import StoreCorruptError, StoreMismatchError
+from ssl_data.geometry.shards import num_shards
+from ssl_data.store.layout import FORMAT_VERSION, PLAN_PATH, SOURCES_PATH
+from ssl_data.store.manifest import SOURCE_SCHEMA, read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["StorePlan", "explain_differences", "read_plan", "require_format"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorePlan:
+    """Identity and size of a store."""
+
+    dataset: str
+    """Name of the dataset; a label, not part of the identity."""
+    spec: BuildSpec
+    sources_fingerprint: str
+    """SHA-256 over the names and contents of all source files."""
+    num_slots: int
+    """Places for patches; those of images that turn out to be broken stay empty."""
+
+    @property
+    def num_shards(self) -> int:
+        """Work units."""
+        return num_shards(self.num_slots, self.spec.store.patches_per_shard)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything that determines the bytes of the store."""
+        return fingerprint(self._identity())
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "algorithm_version": ALGORITHM_VERSION,
+            "spec": self.spec.to_dict(),
+            "sources": self.sources_fingerprint,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            **self._identity(),
+            "dataset": self.dataset,
+            "num_slots": self.num_slots,
+            "num_shards": self.num_shards,
+            "fingerprint": self.fingerprint,
+        }
+
+    def encode(self) -> bytes:
+        """As the content of ``manifest/plan.json``."""
+        return (canonical_json(self.to_dict()) + "\n").encode()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StorePlan:
+        """The plan that `to_dict` describes."""
+        return cls(
+            dataset=values["dataset"],
+            spec=BuildSpec.from_dict(values["spec"]),
+            sources_fingerprint=values["sources"],
+            num_slots=values["num_slots"],
+        )
+
+
+def require_format(values: Mapping[str, Any], where: str) -> None:
+    """Raise `StoreMismatchError` if a store's description was written by an incompatible version."""
+    for name, supported in (("format_version", FORMAT_VERSION), ("algorithm_version", ALGORITHM_VERSION)):
+        found = values.get(name)
+        if found != supported:
+            raise StoreMismatchError(
+                f"{where} has {name} {found!r}, this version of ssl_data supports {supported}; "
+                "build the store anew, or install the version that wrote it"
+            )
+
+
+def read_plan(root: Path) -> StorePlan | None:
+    """The plan saved in a store, or None where there is none.
+
+    Raises
+    ------
+    StoreCorruptError
+        If it does not parse or does not match its own fingerprint.
+    """
+    path = root / PLAN_PATH
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreCorruptError(f"{path} is not JSON ({error}); remove the store and build it anew") from error
+    require_format(values, str(root))
+    plan = StorePlan.from_dict(values)
+    if plan.fingerprint != values.get("fingerprint"):
+        raise StoreCorruptError(f"{path} was altered: it does not match its fingerprint; build the store anew")
+    return plan
+
+
+def explain_differences(root: Path, stored: StorePlan, wanted: StorePlan, sources: Mapping[str, str]) -> list[str]:
+    """One readable line for each way in which a saved plan differs from the wanted one.
+
+    Parameters
+    ----------
+    sources : mapping
+        SHA-256 of each wanted source.
+    """
+    lines = []
+    stored_spec, wanted_spec = stored.spec.to_dict(), wanted.spec.to_dict()
+    for group, fields in wanted_spec.items():
+        for name, value in fields.items():
+            if stored_spec[group][name] != value:
+                lines.append(f"{group}.{name}: the store has {stored_spec[group][name]!r}, asked for {value!r}")
+    if stored.sources_fingerprint != wanted.sources_fingerprint:
+        table = read_table(root / SOURCES_PATH, SOURCE_SCHEMA)
+        known = dict(zip(table["source"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+        changed = [name for name in known.keys() & sources.keys() if known[name] != sources[name]]
+        for what, names in (
+            ("added", sources.keys() - known.keys()),
+            ("removed", known.keys() - sources.keys()),
+            ("changed", changed),
+        ):
+            if names:
+                examples = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+                lines.append(f"sources: {len(names)} {what} ({examples})")
+    return lines

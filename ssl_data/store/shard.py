@@ -1,0 +1,159 @@
+"""One shard file of Zarr's ``sharding_indexed`` codec: chunks end to end, then an index, then the index's checksum.
+
+The index holds (offset, size) as little-endian uint64 for every chunk in row-major order; both are 2^64 - 1 for a chunk
+that was never written. Chunks are written here in index order, so that neighbours can be read in one request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from ssl_data.errors import StoreCorruptError
+from ssl_data.store.codec import crc32c
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ssl_data.store.codec import ChunkCodec
+
+__all__ = ["ShardReader", "ShardWriter"]
+
+_MISSING = np.uint64(2**64 - 1)
+_INDEX_DTYPE = np.dtype("<u8")
+_CHECKSUM_BYTES = 4
+
+
+class ShardWriter:
+    """Writes the chunks of one shard, in ascending order, into an open file.
+
+    Parameters
+    ----------
+    file : binary file
+        Empty, writable.
+    num_chunks : int
+        Chunks of the shard, written or not.
+    codec : ChunkCodec
+    """
+
+    def __init__(self, file: BinaryIO, num_chunks: int, codec: ChunkCodec) -> None:
+        self._file = file
+        self._codec = codec
+        self._index = np.full((num_chunks, 2), _MISSING, dtype=_INDEX_DTYPE)
+        self._sha256 = hashlib.sha256()
+        self._next_chunk = 0
+        self.num_bytes = 0
+
+    def write(self, chunk: int, values: NDArray[Any]) -> None:
+        """Append chunk number `chunk`, which must be greater than all before it."""
+        if chunk < self._next_chunk:
+            raise ValueError(f"chunks must be written in ascending order: {chunk} after {self._next_chunk - 1}")
+        encoded = self._codec.encode(values)
+        self._index[chunk] = self.num_bytes, len(encoded)
+        self._next_chunk = chunk + 1
+        self._append(encoded)
+
+    def finish(self) -> str:
+        """Append the index; return the SHA-256 (hexadecimal) of the whole file."""
+        index = self._index.tobytes()
+        self._append(index + crc32c(index))
+        return self._sha256.hexdigest()
+
+    def _append(self, content: bytes) -> None:
+        self._file.write(content)
+        self._sha256.update(content)
+        self.num_bytes += len(content)
+
+
+class ShardReader:
+    """Reads chunks of one shard file; the index is read and checked once.
+
+    Uses positioned reads only, so that one open file may be shared by forked processes.
+
+    Parameters
+    ----------
+    path : Path
+    num_chunks : int
+    codec : ChunkCodec
+
+    Raises
+    ------
+    StoreCorruptError
+        If the file is missing, too short, or its index altered.
+    """
+
+    def __init__(self, path: Path, num_chunks: int, codec: ChunkCodec) -> None:
+        self.path = path
+        self._codec = codec
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise StoreCorruptError(f"{path} is missing; run `ssl-data verify` on the store") from None
+        try:
+            self._index = self._read_index(num_chunks)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_index(self, num_chunks: int) -> NDArray[np.uint64]:
+        num_bytes = num_chunks * 2 * _INDEX_DTYPE.itemsize
+        file_bytes = os.fstat(self._descriptor).st_size
+        start = file_bytes - num_bytes - _CHECKSUM_BYTES
+        tail = self._pread(start, num_bytes + _CHECKSUM_BYTES) if start >= 0 else b""
+        if not tail or crc32c(tail[:num_bytes]) != tail[num_bytes:]:
+            raise StoreCorruptError(f"{self.path} is truncated or its index was altered; run `ssl-data verify`")
+        index = np.frombuffer(tail, dtype=_INDEX_DTYPE, count=2 * num_chunks).reshape(num_chunks, 2)
+        written = index[index[:, 0] != _MISSING]
+        if len(written) and int((written[:, 0] + written[:, 1]).max()) > start:
+            raise StoreCorruptError(f"the index of {self.path} points outside the file; run `ssl-data verify`")
+        return index
+
+    def _pread(self, offset: int, num_bytes: int) -> bytes:
+        content = os.pread(self._descriptor, num_bytes, offset)
+        while len(content) < num_bytes:  # one call returns at most 2 GiB, and may be cut short by a signal
+            more = os.pread(self._descriptor, num_bytes - len(content), offset + len(content))
+            if not more:
+                raise StoreCorruptError(f"{self.path} ends at byte {offset + len(content)}; run `ssl-data verify`")
+            content += more
+        return content
+
+    def read(self, chunks: range, outs: list[NDArray[Any]]) -> None:
+        """Decode a run of chunks, one after the other, into the arrays `outs`, with a single read of the file.
+
+        Raises
+        ------
+        StoreCorruptError
+            Naming file and chunk, if a chunk was never written or does not decode.
+        """
+        if not chunks:
+            return
+        index = self._index[chunks.start : chunks.stop]
+        if (index[:, 0] == _MISSING).any():
+            missing = chunks[int(np.argmax(index[:, 0] == _MISSING))]
+            raise StoreCorruptError(f"chunk {missing} of {self.path} was never written; run `ssl-data verify`")
+        first = int(index[:, 0].min())
+        content = memoryview(self._pread(first, int(index.sum(axis=1).max()) - first))
+        for chunk, (offset, num_bytes), out in zip(chunks, index.tolist(), outs, strict=True):
+            try:
+                self._codec.decode_into(content[offset - first : offset - first + num_bytes], out)
+            except StoreCorruptError as error:
+                raise StoreCorruptError(f"chunk {chunk} of {self.path}: {error}; run `ssl-data verify`") from error
+
+    def has(self, chunk: int) -> bool:
+        """Whether a chunk was written."""
+        return bool(self._index[chunk, 0] != _MISSING)
+
+    def close(self) -> None:
+        """Close the file; reading afterwards fails."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            self.close()

@@ -1,0 +1,173 @@
+"""Writing a store: the frame first, then the shards in any order; `finalize` does the rest.
+
+Nothing is ever changed in place. A shard becomes part of the store when its record appears, the store becomes readable
+when its root metadata appears; whatever a crash leaves behind is either one of those or is not looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import zarr
+from zarr.storage import MemoryStore
+
+from ssl_data.geometry.shards import shard_slots
+from ssl_data.store.codec import chunk_codec
+from ssl_data.store.files import AtomicFile, write_atomic
+from ssl_data.store.layout import (
+    PLAN_PATH,
+    ROOT_METADATA,
+    SOURCES_PATH,
+    SSG,
+    WORK_DIR,
+    ArrayLayout,
+    array_layouts,
+    record_path,
+    shard_path,
+    ssg_rows_per_shard,
+)
+from ssl_data.store.manifest import (
+    SOURCE_SCHEMA,
+    FileRecord,
+    PatchRecord,
+    ShardRecord,
+    encode_table,
+)
+from ssl_data.store.shard import ShardWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from zarr.core.buffer import Buffer
+
+    from ssl_data.store.plan import StorePlan
+
+__all__ = ["ShardSink", "prepare_store"]
+
+
+def prepare_store(root: Path, plan: StorePlan, sources: Sequence[Mapping[str, Any]]) -> None:
+    """Write what is known before the first shard: plan, sources, metadata of the sharded arrays.
+
+    Parameters
+    ----------
+    root : Path
+        The store; its work folder exists.
+    sources : sequence of mappings
+        Rows of ``manifest/sources.parquet``.
+    """
+    work_dir = root / WORK_DIR
+    write_atomic(root / SOURCES_PATH, encode_table(SOURCE_SCHEMA, list(sources)), work_dir)
+    for path, content in _zarr_files(array_layouts(plan.spec, plan.num_slots), plan).items():
+        write_atomic(root / path, content, work_dir)
+    write_atomic(root / PLAN_PATH, plan.encode(), work_dir)
+
+
+def _zarr_files(layouts: Iterable[ArrayLayout], plan: StorePlan) -> dict[str, bytes]:
+    """Metadata of the sharded arrays, made by zarr-python in memory."""
+    codec = chunk_codec(plan.spec.store.compression)
+    files: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(files))
+    for layout in layouts:
+        group.create_array(
+            layout.name,
+            shape=layout.shape,
+            dtype=layout.dtype,
+            chunks=layout.chunk_shape,
+            shards=layout.shard_shape,
+            compressors=codec.metadata,
+            fill_value=0,
+            dimension_names=layout.dimension_names,
+            attributes=layout.attributes,
+        )
+    return {path: content.to_bytes() for path, content in files.items() if path != ROOT_METADATA}
+
+
+class ShardSink:
+    """Takes the patches of one shard in slot order and commits them all at once.
+
+    Use as a context manager; leaving it without `commit` leaves no trace.
+    """
+
+    def __init__(self, root: Path, plan: StorePlan, shard: int) -> None:
+        self._root = root
+        self._plan = plan
+        self._shard = shard
+        self._slots = shard_slots(shard, num_slots=plan.num_slots, patches_per_shard=plan.spec.store.patches_per_shard)
+        self._layouts = {layout.name: layout for layout in array_layouts(plan.spec, plan.num_slots)}
+        self._writers: dict[str, ShardWriter] = {}
+        self._files: list[AtomicFile] = []
+        self._next_row = 0
+
+    def __enter__(self) -> Self:
+        """Open the shard's unfinished files."""
+        codec = chunk_codec(self._plan.spec.store.compression)
+        for layout in self._layouts.values():
+            file = AtomicFile(self._root / self._path(layout), self._root / WORK_DIR)
+            self._files.append(file)
+            per_axis = (shard // chunk for shard, chunk in zip(layout.shard_shape, layout.chunk_shape, strict=True))
+            self._writers[layout.name] = ShardWriter(file.file, math.prod(per_axis), codec)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Drop what was not committed."""
+        for file in self._files:
+            file.discard()
+
+    def _path(self, layout: ArrayLayout) -> str:
+        return shard_path(layout.name, self._shard, len(layout.shape))
+
+    def write_image(self, name: str, slot: int, image: NDArray[Any]) -> None:
+        """Write a patch (H, W) or (H, W, C) of one of the image arrays, tile by tile."""
+        layout = self._layouts[name]
+        tile = layout.chunk_shape[1]
+        tiles = [(row, col) for row in range(0, image.shape[0], tile) for col in range(0, image.shape[1], tile)]
+        first = (slot - self._slots.start) * len(tiles)
+        for index, (row, col) in enumerate(tiles):
+            chunk = np.ascontiguousarray(image[row : row + tile, col : col + tile])
+            self._writers[name].write(first + index, chunk)
+
+    def write_graphs(self, blocks: Iterable[NDArray[np.uint8]]) -> tuple[int, int]:
+        """Write the graph codes of the next patch.
+
+        Parameters
+        ----------
+        blocks : iterable of uint8 (n, K)
+            The patch's rows in order; all blocks but the last have a multiple of ``chunk_rows`` rows.
+
+        Returns
+        -------
+        start, count : int
+            Where the rows lie in the array ``ssg``.
+        """
+        chunk_rows = self._layouts[SSG].chunk_shape[0]
+        start, count = self._next_row, 0
+        for block in blocks:
+            for first in range(0, len(block), chunk_rows):
+                chunk = block[first : first + chunk_rows]
+                if len(chunk) < chunk_rows:
+                    chunk = np.pad(chunk, ((0, chunk_rows - len(chunk)), (0, 0)))
+                self._writers[SSG].write(self._next_row // chunk_rows, np.ascontiguousarray(chunk))
+                self._next_row += chunk_rows
+            count += len(block)
+        return self._shard * ssg_rows_per_shard(self._plan.spec) + start, count
+
+    def commit(self, patches: Sequence[PatchRecord]) -> ShardRecord:
+        """Move all files into place, then write the record."""
+        hashes = {name: writer.finish() for name, writer in self._writers.items()}
+        for file in self._files:
+            file.commit()
+        record = ShardRecord(
+            shard=self._shard,
+            fingerprint=self._plan.fingerprint,
+            files=tuple(
+                FileRecord(path=self._path(layout), num_bytes=self._writers[name].num_bytes, sha256=hashes[name])
+                for name, layout in self._layouts.items()
+            ),
+            patches=tuple(patches),
+        )
+        write_atomic(self._root / record_path(self._shard), record.encode(), self._root / WORK_DIR)
+        return record
