@@ -7,7 +7,7 @@ horizontally reverses dx, flipping it vertically reverses dy, transposing it swa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_data.config import SSGSpec
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 __all__ = ["Dihedral", "Window", "interior_window", "mask_pixels", "search_offsets"]
 
@@ -78,7 +80,7 @@ class Dihedral:
         """Whether nothing moves."""
         return not (self.hflip or self.vflip or self.transpose)
 
-    def image(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
+    def image(self, image: NDArray[_Value]) -> NDArray[_Value]:
         """The moved image (H, W) or (H, W, C), as a view."""
         image = image[:: -1 if self.vflip else 1, :: -1 if self.hflip else 1]
         return image.swapaxes(0, 1) if self.transpose else image

@@ -1,0 +1,63 @@
+"""The command ``ssl-data``: the commands, and what becomes of errors, warnings and signals.
+
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done except for rejected images; 4 interrupted, resumable.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+from ssl_data.cli import build, datasets, inspect_store, verify
+
+from ssl_data.errors import BuildInterruptedError, SSLDataError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["app", "main"]
+
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 4
+
+app = typer.Typer(
+    name="ssl-data",
+    help="Precompute self-similarity graphs of photographs and train with them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("build")(build.build)
+app.command("inspect")(inspect_store.inspect)
+app.command("verify")(verify.verify)
+app.command("datasets")(datasets.datasets)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"ssl-data: warning: {message}", err=True)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line."""
+    warnings.showwarning = _show_warning
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except BuildInterruptedError as error:
+        typer.echo(f"ssl-data: {error}", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except SSLDataError as error:
+        typer.echo(f"ssl-data: error: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    except OSError as error:  # disk full, permissions, ...: the system's own words and the file
+        typer.echo(f"ssl-data: error: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        typer.echo("ssl-data: interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,101 @@
+"""``ssl-data build``: from images to a store."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from ssl_data.cli.render import counted, print_json, show_progress, size
+
+from ssl_data.config import Boundary, BuildConfig, Compression, EdgeSpec, PatchSpec, SSGSpec, StoreSpec
+
+if TYPE_CHECKING:
+    from ssl_data.pipeline.executors import Executor
+    from ssl_data.pipeline.run import BuildReport
+
+EXIT_REJECTED = 3
+
+ExecutorName = Literal["serial", "ray"]
+
+
+def build(
+    dataset: Annotated[str, typer.Option(help="A known dataset, a folder of images, or a dataset file (.yaml).")],
+    out: Annotated[Path, typer.Option(help="Where the store goes.")],
+    root: Annotated[str | None, typer.Option(help="Folder that holds the datasets. [SSL_DATA_ROOT]")] = None,
+    patch_size: Annotated[int | None, typer.Option(help="Side of a patch in pixels. [512]", min=1)] = None,
+    step: Annotated[int | None, typer.Option(help="Distance between patches in pixels. [256]", min=1)] = None,
+    edge_threshold: Annotated[
+        float, typer.Option(help="Laplacian above which a pixel is an edge pixel.", min=0)
+    ] = 20.0,
+    edge_stride: Annotated[int, typer.Option(help="Keep edge pixels with row % n == col % n.", min=1)] = 1,
+    boundary: Annotated[Boundary, typer.Option(help="Outside the search area: zeros, or the image.")] = ("zero"),
+    lq_scale: Annotated[int | None, typer.Option(help="Also store patches reduced by this factor.", min=2)] = None,
+    compression: Annotated[Compression, typer.Option(help="Speed or size of the store.")] = "balanced",
+    executor: Annotated[ExecutorName, typer.Option(help="This process, or Ray workers.")] = "serial",
+    workers: Annotated[int | None, typer.Option(help="Threads or Ray workers. [all cores]", min=1)] = None,
+    ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
+    max_bad: Annotated[int, typer.Option(help="Rejected images that are still a success.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Crop the images of a dataset into patches and store their masks and self-similarity graphs.
+
+    Run again after an interruption, the same command goes on where it stopped. Exit code 3: done, but more images than
+    --max-bad were rejected; they are listed.
+    """
+    from ssl_data.pipeline.run import build as run_build
+
+    config = BuildConfig(
+        dataset=dataset,
+        out=str(out),
+        root=root,
+        patch=_patch_spec(dataset, root, patch_size, step),
+        edge=EdgeSpec(threshold=edge_threshold, edge_stride=edge_stride),
+        ssg=SSGSpec(boundary=boundary),
+        store=StoreSpec(lq_scale=lq_scale, compression=compression),
+        workers=workers,
+    )
+    with show_progress() as progress:
+        report = run_build(config, executor=_executor(executor, workers, ray_address), progress=progress)
+    print_json(report.to_dict()) if as_json else _print(report)
+    if len(report.rejected) > max_bad:
+        raise typer.Exit(EXIT_REJECTED)
+
+
+def _patch_spec(dataset: str, root: str | None, patch_size: int | None, step: int | None) -> PatchSpec | None:
+    """The dataset's own way of cutting, with what the options change; a smaller patch takes its step along."""
+    from ssl_data.pipeline.datasets import load_dataset
+
+    if patch_size is None and step is None:
+        return None
+    usual = load_dataset(dataset, root).patch
+    size_in_force = patch_size or usual.patch_size
+    return PatchSpec(patch_size=size_in_force, step=step or min(usual.step, size_in_force))
+
+
+def _executor(name: ExecutorName, workers: int | None, ray_address: str | None) -> Executor:
+    from ssl_data.pipeline.executors import RayExecutor, SerialExecutor
+
+    if name == "ray":
+        return RayExecutor(workers, ray_address)
+    if ray_address is not None:
+        raise typer.BadParameter("--ray-address needs --executor ray")
+    return SerialExecutor(workers)
+
+
+def _print(report: BuildReport) -> None:
+    for source, reason in report.rejected:
+        typer.echo(f"rejected {source}: {reason}", err=True)
+    images = counted(report.num_sources - len(report.rejected), "image")
+    if report.nothing_to_do:
+        typer.echo(f"{report.out} is complete already: {counted(report.num_patches, 'patch')} from {images}")
+    else:
+        typer.echo(f"Built {report.out}: {counted(report.num_patches, 'patch')} from {images}")
+    if report.rejected:
+        typer.echo(f"  rejected     {counted(len(report.rejected), 'image')}, listed above and in the store's manifest")
+    typer.echo(f"  edge pixels  {report.num_edge_pixels:,}; graphs {report.num_graphs:,}")
+    typer.echo(f"  size         {size(report.num_bytes)}")
+    typer.echo(f"  time         {report.seconds:.1f} s")
+    typer.echo("Next:")
+    typer.echo(f"  ssl-data inspect {report.out}")
+    typer.echo(f"  python -c 'from ssl_data import SSLCachedDataset; print(SSLCachedDataset(\"{report.out}\")[0])'")

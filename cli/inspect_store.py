@@ -1,0 +1,50 @@
+"""``ssl-data inspect``: what is in a store."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from ssl_data.cli.render import counted, print_json, size
+
+if TYPE_CHECKING:
+    from ssl_data.store.summary import StoreSummary
+
+
+def inspect(
+    store: Annotated[Path, typer.Argument(help="A complete store.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show patches, sources, edge density, sizes and specs of a store."""
+    from ssl_data.store.reader import open_store
+    from ssl_data.store.summary import summarize_store
+
+    summary = summarize_store(open_store(store))
+    print_json(summary.to_dict()) if as_json else _print(summary)
+
+
+def _print(summary: StoreSummary) -> None:
+    rejected = f", {counted(summary.num_rejected, 'image')} rejected" if summary.num_rejected else ""
+    density = summary.edge_density
+    typer.echo(f"{summary.path}  ({size(summary.num_bytes)}, fingerprint {summary.fingerprint[:12]})")
+    typer.echo(f"dataset       {summary.dataset}: {counted(summary.num_sources, 'image')}{rejected}")
+    typer.echo(
+        f"patches       {summary.num_patches:,} of {summary.patch_size}x{summary.patch_size} pixels "
+        f"in {counted(summary.num_shards, 'shard')}"
+    )
+    typer.echo(
+        f"edge density  min {density['min']:.2%}, mean {density['mean']:.2%}, max {density['max']:.2%} of the pixels"
+    )
+    typer.echo(f"graphs        {summary.num_graphs:,}")
+    typer.echo(f"\n{'array':12}{'type':8}{'values':>18}{'on disk':>12}{'bytes/value':>13}")
+    for array in summary.arrays:
+        typer.echo(
+            f"{array.name:12}{array.dtype:8}{array.num_values:>18,}"
+            f"{size(array.num_bytes):>12}{array.bytes_per_value:>13.3f}"
+        )
+    typer.echo("\nspecs")
+    for group, fields in summary.spec.items():
+        typer.echo(f"  {group:8}" + ", ".join(f"{name}={value}" for name, value in fields.items()))
+    for source, reason in summary.rejected:
+        typer.echo(f"rejected {source}: {reason}")

@@ -1,0 +1,97 @@
+"""How numbers, progress and JSON look on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ssl_data.pipeline.run import Progress
+
+__all__ = ["counted", "print_json", "show_progress", "size"]
+
+_PLAIN_INTERVAL_SECONDS = 5.0
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 image", "1,234 patches"."""
+    plural = "es" if noun.endswith(("ch", "s", "x")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def size(num_bytes: float) -> str:
+    """A size in powers of 1000: "12.3 MB"."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if num_bytes < 1000 or unit == "TB":
+            break
+        num_bytes /= 1000
+    return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one document of ``--json``."""
+    typer.echo(json.dumps(document, indent=2))
+
+
+@contextlib.contextmanager
+def show_progress() -> Iterator[Callable[[Progress], None]]:
+    """Progress on standard error: a bar with the time left on a terminal, a line now and then elsewhere."""
+    if sys.stderr.isatty():
+        with _bar() as update:
+            yield update
+    else:
+        yield _PlainLines()
+
+
+def _label(progress: Progress) -> str:
+    if progress.phase == "scan":
+        return "reading headers"
+    return f"{counted(progress.num_patches, 'patch')}, {progress.num_graphs:,} graphs, {size(progress.num_bytes)}"
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.fields[phase]:5}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bars:
+        tasks = {}
+
+        def update(progress: Progress) -> None:
+            if progress.phase not in tasks:
+                tasks[progress.phase] = bars.add_task("", total=progress.total, phase=progress.phase)
+            task = tasks[progress.phase]
+            bars.update(task, completed=progress.done, total=progress.total, description=_label(progress))
+
+        yield update
+
+
+class _PlainLines:
+    """At most one line every few seconds, and one at the end of each phase."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+        self._began = 0.0
+        self._done_at_beginning = 0
+        self._last = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase != self._phase:
+            self._phase, self._began, self._done_at_beginning, self._last = progress.phase, now, progress.done, now
+        if now - self._last < _PLAIN_INTERVAL_SECONDS and progress.done < progress.total:
+            return
+        self._last = now
+        made = progress.done - self._done_at_beginning
+        left = (progress.total - progress.done) * (now - self._began) / made if made else 0.0
+        eta = f", about {left:.0f} s left" if left else ""
+        typer.echo(f"{progress.phase} {progress.done}/{progress.total}: {_label(progress)}{eta}", err=True)

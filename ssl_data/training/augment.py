@@ -1,0 +1,49 @@
+"""What happens to a patch on its way to the trainer: where it is cut and how it is turned.
+
+All randomness is a pure function of (seed, epoch, sample index): which worker draws it, and what was drawn before, does
+not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl_data.errors import ConfigError
+from ssl_data.geometry.positions import Dihedral, Window
+
+__all__ = ["Augmentation", "flip_probability"]
+
+
+def flip_probability(name: str, value: bool | float) -> float:  # noqa: FBT001 - the user's own shorthand
+    """The probability behind ``True`` (one half, as in the authors' trainers), ``False`` or a number."""
+    if isinstance(value, bool):
+        return 0.5 if value else 0.0
+    if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise ConfigError(f"{name} must be a boolean or a probability from 0 to 1, got {value!r}")
+    return float(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """The random part of a sample."""
+
+    patch_size: int
+    crop_size: int
+    """Side of the crop; `patch_size` for none."""
+    grid: int
+    """Crops start at multiples of this (the GT : LQ ratio, so that both can be cut alike)."""
+    hflip: float
+    vflip: float
+    transpose: float
+    seed: int
+
+    def draw(self, *, epoch: int, index: int) -> tuple[Window, Dihedral]:
+        """Where sample `index` is cut in this epoch, and how the crop is turned afterwards."""
+        random = np.random.default_rng((self.seed, epoch, index))
+        places = (self.patch_size - self.crop_size) // self.grid + 1
+        top, left = (int(place) * self.grid for place in random.integers(places, size=2))
+        hflip, vflip, transpose = (random.random(3) < (self.hflip, self.vflip, self.transpose)).tolist()
+        window = Window(top=top, left=left, bottom=top + self.crop_size, right=left + self.crop_size)
+        return window, Dihedral(hflip=hflip, vflip=vflip, transpose=transpose)

@@ -1,0 +1,182 @@
+"""`SSLCachedDataset`: a store as a map-style PyTorch dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ssl_data.errors import ConfigError
+from ssl_data.geometry.positions import Dihedral, Window, interior_window
+from ssl_data.kernels.ssg import self_similarity_graph
+from ssl_data.store.reader import Store, open_store
+from ssl_data.training.augment import Augmentation, flip_probability
+from ssl_data.training.batch import SSGBatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["Border", "SSLCachedDataset"]
+
+Border = Literal["exact", "interior", "cached"]
+
+
+class SSLCachedDataset(Dataset[dict[str, Any]]):
+    """Patches, or random crops of them, with the self-similarity graphs of their edge pixels.
+
+    Parameters
+    ----------
+    store : str, Path or Store
+        A complete store.
+    crop_size : int, optional
+        Side of the random crops, in pixels; whole patches where not given.
+    border : {"exact", "interior", "cached"}
+        What to do with edge pixels whose search area leaves the crop, so that the stored graph is not the crop's.
+        "exact": compute their graphs anew from the crop, as if nothing were stored. "interior": leave them out.
+        "cached": keep the stored graphs, which saw more of the image than the crop holds.
+    hflip, vflip, transpose : bool or float
+        Probability of each, in this order; True is one half. Graphs move with their pixels, exactly.
+    edge_stride : int, optional
+        Keep only edge pixels with ``row % edge_stride == col % edge_stride``, counted in the sample as it comes out.
+        Needs a store of all edge pixels. Without it, all stored graphs are used.
+    seed : int
+        Of crops and flips.
+
+    Raises
+    ------
+    ConfigError
+        For a crop that does not fit, or an `edge_stride` the store cannot serve.
+    StoreError
+        If the store cannot be opened.
+
+    Notes
+    -----
+    A sample is a dictionary: "gt" float32 (3, H, W) RGB in [0, 1]; "gt_mask" float32 (1, H, W), 1 at the edge pixels
+    that have a graph in this sample; "lq" float32 (3, H/s, W/s) where the store holds low-quality patches; "ssg"
+    `SSGBatch` of this one image, rows in row-major order of the edge pixels; "patch_id" str. Use `collate` as the
+    loader's ``collate_fn``. Samples are a pure function of (seed, epoch, index).
+    """
+
+    def __init__(  # noqa: PLR0913 - the public contract: each is a choice of its own
+        self,
+        store: str | Path | Store,
+        *,
+        crop_size: int | None = None,
+        border: Border = "exact",
+        hflip: bool | float = False,
+        vflip: bool | float = False,
+        transpose: bool | float = False,
+        edge_stride: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.store = store if isinstance(store, Store) else open_store(store)
+        if border not in get_args(Border):
+            raise ConfigError(f"border must be one of {', '.join(get_args(Border))}, got {border!r}")
+        self._border = border
+        self._load_stride = self._check_edge_stride(edge_stride)
+        self._augmentation = Augmentation(
+            patch_size=self.store.patch_size,
+            crop_size=self._check_crop_size(crop_size),
+            grid=self.store.lq_scale or 1,
+            hflip=flip_probability("hflip", hflip),
+            vflip=flip_probability("vflip", vflip),
+            transpose=flip_probability("transpose", transpose),
+            seed=seed,
+        )
+        # In shared memory, so that workers which live on from one epoch to the next see the new one.
+        self._epoch: torch.Tensor = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def _check_crop_size(self, crop_size: int | None) -> int:
+        patch_size, spec = self.store.patch_size, self.store.spec
+        if crop_size is None:
+            return patch_size
+        if not spec.min_side <= crop_size <= patch_size:
+            raise ConfigError(f"crop_size must lie in {spec.min_side} .. {patch_size} (a patch), got {crop_size}")
+        scale = self.store.lq_scale
+        if scale is not None and crop_size % scale:
+            raise ConfigError(f"crop_size must be a multiple of the store's lq_scale {scale}, got {crop_size}")
+        return crop_size
+
+    def _check_edge_stride(self, edge_stride: int | None) -> int:
+        """The stride still to be applied to the stored edge pixels."""
+        stored = self.store.edge_stride
+        if edge_stride is None or edge_stride == stored:
+            return 1
+        if edge_stride < 1:
+            raise ConfigError(f"edge_stride must be >= 1, got {edge_stride}")
+        if stored != 1:
+            raise ConfigError(
+                f"edge_stride {edge_stride} needs a store of all edge pixels, this one has stride {stored}"
+            )
+        return edge_stride
+
+    def __len__(self) -> int:
+        return self.store.num_patches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which crops and flips are drawn; also reaches workers that are already running."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One sample, see the notes of the class."""
+        index = range(len(self))[index]
+        window, turn = self._augmentation.draw(epoch=int(self._epoch), index=index)
+        crop = self.store.read_gt(index, window)
+        pixels, codes = self._graphs(index, window, turn, crop)
+        size = self._augmentation.crop_size
+        mask = np.zeros((1, size, size), dtype=np.float32)
+        mask[0, pixels[:, 0], pixels[:, 1]] = 1
+        sample = {
+            "gt": _to_tensor(crop, turn),
+            "gt_mask": torch.from_numpy(mask),
+            "ssg": SSGBatch(
+                codes=torch.from_numpy(codes),
+                image=torch.zeros(len(pixels), dtype=torch.int32),
+                row=torch.from_numpy(pixels[:, 0].copy()),
+                col=torch.from_numpy(pixels[:, 1].copy()),
+            ),
+            "patch_id": self.store.patch_id(index),
+        }
+        if self.store.lq_scale is not None:
+            sample["lq"] = _to_tensor(self.store.read_lq(index, window), turn)
+        return sample
+
+    def _graphs(
+        self, index: int, window: Window, turn: Dihedral, crop: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """Edge pixels (N, 2) and codes (N, K) of a sample, in row-major order of the turned crop."""
+        spec, size = self.store.spec, self._augmentation.crop_size
+        interior = interior_window(window, patch_size=self.store.patch_size, pad=spec.pad)
+        stored = self.store.read_pixels(index)
+        rows = np.flatnonzero((interior if self._border == "interior" else window).contains(stored))
+        pixels = stored[rows] - np.array([window.top, window.left], dtype=np.int32)
+        turned = turn.pixels(pixels, size, size)
+        order = np.flatnonzero(turned[:, 0] % self._load_stride == turned[:, 1] % self._load_stride)
+        if not turn.is_identity:
+            order = order[np.argsort(turned[order, 0] * size + turned[order, 1])]
+        rows, pixels, turned = rows[order], pixels[order], turned[order]
+        codes = self._stored_codes(index, rows)
+        if self._border == "exact":
+            ring = np.flatnonzero(~interior.contains(stored[rows]))
+            if len(ring):
+                codes[ring] = self_similarity_graph(crop, pixels[ring], spec, output="codes")
+        return turned, codes if turn.is_identity else codes[:, turn.columns(spec.positions_per_side)]
+
+    def _stored_codes(self, index: int, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """The stored codes of some rows of a patch, in the order given: one read from the first to the last of them."""
+        if not len(rows):
+            return self.store.read_codes(index, 0, 0)
+        first, stop = int(rows.min()), int(rows.max()) + 1
+        block = self.store.read_codes(index, first, stop)
+        in_order = len(rows) == stop - first and bool((np.diff(rows) > 0).all())
+        return block if in_order else block[rows - first]
+
+
+def _to_tensor(image: NDArray[np.uint8], turn: Dihedral) -> torch.Tensor:
+    """uint8 (H, W, 3) to float32 (3, H, W) in [0, 1], turned."""
+    channels_first = np.ascontiguousarray(turn.image(image).transpose(2, 0, 1))
+    return torch.from_numpy(channels_first).to(torch.float32).div_(255)
