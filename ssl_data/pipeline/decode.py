@@ -24,7 +24,7 @@ __all__ = ["MAX_PIXELS", "decode_image", "image_size", "read_file"]
 MAX_PIXELS = 512_000_000
 """Images that announce more pixels than this are rejected before anything is decoded."""
 
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """What is tried, by content and not by file name. No format here can refer to other files."""
 
 _EXIF_ORIENTATION = 0x0112

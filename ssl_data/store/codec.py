@@ -64,11 +64,11 @@ class _ZstdCodec:
         return bytes(Zstd(level=self.level, checksum=True).encode(chunk))
 
     def decode_into(self, encoded: bytes | memoryview, out: NDArray[Any]) -> None:
+        _check_size(_zstd_content_size(encoded), out)
         try:
-            decoded = Zstd().decode(encoded, out.reshape(-1).view("uint8"))
+            Zstd().decode(encoded, out.reshape(-1).view("uint8"))
         except (RuntimeError, ValueError) as error:
             raise StoreCorruptError(f"a Zstandard frame does not decode ({error})") from error
-        _check_size(len(decoded), out)
 
     @property
     def metadata(self) -> list[dict[str, Any]]:
@@ -86,11 +86,11 @@ class _Lz4Codec:
         body, checksum = view[:-_CRC_BYTES], view[-_CRC_BYTES:]
         if len(view) <= _CRC_BYTES or crc32c(body) != checksum:
             raise StoreCorruptError("a chunk's CRC-32C does not match")
+        _check_size(int.from_bytes(body[4:8], "little"), out)  # Blosc header: the size before compression
         try:
-            decoded = Blosc().decode(body, out.reshape(-1).view("uint8"))
+            Blosc().decode(body, out.reshape(-1).view("uint8"))
         except (RuntimeError, ValueError) as error:
             raise StoreCorruptError(f"a Blosc frame does not decode ({error})") from error
-        _check_size(len(decoded), out)
 
     @property
     def metadata(self) -> list[dict[str, Any]]:
@@ -98,7 +98,23 @@ class _Lz4Codec:
         return [{"name": "blosc", "configuration": blosc}, {"name": "crc32c"}]
 
 
-def _check_size(num_bytes: int, out: NDArray[np.uint8]) -> None:
+def _zstd_content_size(frame: bytes | memoryview) -> int:
+    """The decompressed size that a Zstandard frame announces (RFC 8878, section 3.1.1.1); -1 where it announces none.
+
+    The decoder fills a larger buffer partly without complaint, so that the size must be compared beforehand.
+    """
+    if len(frame) < 5:
+        return -1
+    descriptor = frame[4]
+    size_flag, single_segment = descriptor >> 6, descriptor >> 5 & 1
+    num_bytes = (single_segment, 2, 4, 8)[size_flag]
+    first = 5 + (1 - single_segment) + (0, 1, 2, 4)[descriptor & 3]
+    if not num_bytes:
+        return -1
+    return int.from_bytes(frame[first : first + num_bytes], "little") + (256 if size_flag == 1 else 0)
+
+
+def _check_size(num_bytes: int, out: NDArray[Any]) -> None:
     if num_bytes != out.nbytes:
         raise StoreCorruptError(f"a chunk holds {num_bytes} bytes instead of {out.nbytes}")
 

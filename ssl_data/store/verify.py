@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_data.errors import Problem, StoreCorruptError
+from ssl_data.errors import (
+    Problem,
+    StoreCorruptError,
+    StoreError,
+    StoreIncompleteError,
+    StoreMismatchError,
+    StoreNotFoundError,
+)
 from ssl_data.store.layout import FILES_PATH
 from ssl_data.store.manifest import FILE_SCHEMA, file_sha256, read_table
 from ssl_data.store.reader import Store, open_store
@@ -40,7 +47,9 @@ def verify_store(url: str | Path, *, deep: bool = False) -> list[Problem]:
     root = Path(url)
     try:
         store = open_store(root)
-    except StoreCorruptError as error:
+    except (StoreNotFoundError, StoreIncompleteError, StoreMismatchError):
+        raise
+    except StoreError as error:
         return [Problem(where=str(root), kind="unreadable", message=str(error)), *_problems_of_files(root)]
     problems = [*_problems_of_files(root, store)]
     if deep and not problems:

@@ -1,1 +1,5 @@
-"""Helpers for tests of programs that use ssl_data: tiny stores and Hypothesis strategies."""
+"""Helpers for tests of programs that use ssl_data: image folders and tiny stores."""
+
+from ssl_data.testing.stores import synthetic_image, tiny_store, write_images
+
+__all__ = ["synthetic_image", "tiny_store", "write_images"]

@@ -1,0 +1,207 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ssl_data import available_backends
+from ssl_data.testing import write_images
+
+COMMAND = [sys.executable, "-W", "error", "-c", "from ssl_data.cli.app import main; main()"]
+SMALL = ["--patch-size", "64", "--step", "32"]
+
+
+def run(*arguments, **options):
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture
+def images(tmp_path):
+    return write_images(tmp_path / "images", [(96, 64), (100, 130)])
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    images = write_images(folder / "images", [(96, 64), (100, 130)])
+    done = run("build", "--dataset", images, "--out", folder / "store.zarr", *SMALL)
+    assert done.returncode == 0, done.stderr
+    return done, folder / "store.zarr"
+
+
+def test_build_says_what_was_built_and_what_to_do_next(built):
+    done, store = built
+    assert f"Built {store}: 14 patches from 2 images" in done.stdout
+    assert f"ssl-data inspect {store}" in done.stdout
+    assert "SSLCachedDataset" in done.stdout
+    assert "scan 2/2" in done.stderr
+    assert "build 1/1: 14 patches" in done.stderr
+
+
+def test_the_next_step_works_as_printed(built):
+    done, store = built
+    (line,) = [line for line in done.stdout.splitlines() if "SSLCachedDataset" in line]
+    shown = subprocess.run(
+        ["bash", "-c", line.replace("python", sys.executable, 1)], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "'gt': tensor" in shown.stdout
+
+
+def test_a_second_build_has_nothing_to_do(built):
+    done = run("build", "--dataset", built[1].parent / "images", "--out", built[1], *SMALL)
+    assert done.returncode == 0
+    assert "is complete already" in done.stdout
+
+
+def test_json_is_one_document(built, images, tmp_path):
+    done = run("build", "--dataset", images, "--out", tmp_path / "store", *SMALL, "--json")
+    report = json.loads(done.stdout)
+    assert (report["num_patches"], report["rejected"], report["nothing_to_do"]) == (14, [], False)
+    summary = json.loads(run("inspect", built[1], "--json").stdout)
+    assert summary["num_patches"] == 14
+    assert summary["fingerprint"] == report["fingerprint"]
+    assert {array["name"] for array in summary["arrays"]} == {"gt", "edge_mask", "ssg"}
+    assert json.loads(run("verify", built[1], "--json").stdout)["problems"] == []
+
+
+def test_inspect_shows_sources_density_sizes_and_specs(built):
+    shown = run("inspect", built[1])
+    assert shown.returncode == 0
+    for text in ("2 images", "14 of 64x64", "edge density  min", "mean", "max", "bytes/value", "ssg", "search_size=25"):
+        assert text in shown.stdout
+
+
+def test_rejected_images_are_listed_with_exit_code_3(images, tmp_path):
+    (images / "broken one.png").write_bytes(b"no image")
+    build = ("build", "--dataset", images, "--out", tmp_path / "store", *SMALL)
+    done = run(*build)
+    assert done.returncode == 3
+    assert "rejected broken one.png: not an image in a supported format" in done.stderr
+    assert "14 patches from 2 images" in done.stdout
+    assert run(*build, "--max-bad", "1").returncode == 0
+    assert "rejected broken one.png" in run("inspect", tmp_path / "store").stdout
+
+
+def test_another_configuration_is_refused_with_the_differing_fields(built):
+    done = run("build", "--dataset", built[1].parent / "images", "--out", built[1], *SMALL, "--boundary", "image")
+    assert done.returncode == 1
+    assert "ssg.boundary: the store has 'zero', asked for 'image'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["build", "--dataset", "nonsense", "--out", "x"], 1, "neither a directory, nor a .yaml file"),
+        (["build", "--dataset", "sample"], 2, "--out"),
+        (["build", "--dataset", "sample", "--out", "x", "--boundary", "round"], 2, "--boundary"),
+        (["build", "--dataset", "sample", "--out", "x", "--patch-size", "0"], 2, "--patch-size"),
+        (["build", "--dataset", "sample", "--out", "x", "--patch-size", "12"], 1, "must be at least 13"),
+        (
+            ["build", "--dataset", "sample", "--out", "x", "--patch-size", "66", "--lq-scale", "4"],
+            1,
+            "multiple of lq_scale",
+        ),
+        (["build", "--dataset", "sample", "--out", "x", "--ray-address", "auto"], 2, "--executor ray"),
+        (["inspect", "nowhere"], 1, "nowhere is not a store"),
+        (["verify", "nowhere"], 1, "nowhere is not a store"),
+        (["datasets", "nonsense"], 1, "one of the datasets"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_mistakes_are_explained_without_a_traceback(arguments, code, message, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    # Boxes around usage errors break lines.
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_finds_damage(images, tmp_path):
+    run("build", "--dataset", images, "--out", tmp_path / "store", *SMALL)
+    path = tmp_path / "store" / "ssg" / "c" / "0" / "0"
+    path.write_bytes(path.read_bytes()[:-1])
+    done = run("verify", tmp_path / "store")
+    assert done.returncode == 1
+    assert "ssg/c/0/0: the file has" in done.stderr
+
+
+def test_an_unwritable_place_is_named(images):
+    done = run("build", "--dataset", images, "--out", "/proc/store", *SMALL)
+    assert done.returncode == 1
+    assert "/proc/store" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_termination_signal_leaves_a_build_that_resumes(photographs, tmp_path):
+    options = ("--dataset", "sample", "--out", str(tmp_path / "store"), "--workers", "1", "--compression", "small")
+    process = subprocess.Popen([*COMMAND, "build", *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not list((tmp_path / "store").glob("manifest/shard-*.parquet")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 4
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert list((tmp_path / "store" / ".build").iterdir()) == [tmp_path / "store" / ".build" / "lock"]
+
+
+def test_progress_on_a_terminal_is_a_bar(images, tmp_path):
+    primary, secondary = pty.openpty()
+    done = subprocess.Popen(
+        [*COMMAND, "build", "--dataset", images, "--out", tmp_path / "store", *SMALL],
+        stderr=secondary,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(secondary)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(primary, 4096)
+        except OSError:  # the terminal is gone: the command has ended
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(primary)
+    assert done.wait(30) == 0
+    assert b"scan" in shown
+    assert "━".encode() in shown
+
+
+HEAVY = ("torch", "ray", "zarr", "cv2", "pyarrow")
+
+
+@pytest.mark.parametrize("statement", ["import ssl_data", "import sys; sys.argv = ['ssl-data', '--help']; HELP"])
+def test_starting_loads_nothing_heavy(statement):
+    help_code = "\ntry:\n    from ssl_data.cli.app import main; main()\nexcept SystemExit:\n    pass"
+    code = statement.replace("HELP", help_code) + "\nimport sys\n"
+    code += f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["torch", "zarr"])
+def test_the_test_for_heavy_imports_can_fail(name):
+    code = f"import ssl_data, {name}, sys\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert name in done.stdout
+
+
+def test_datasets_are_listed_and_explained(photographs):
+    assert "sample" in run("datasets").stdout.split()
+    explained = run("datasets", "sample").stdout
+    assert "256x256" in explained
+    assert "images   6" in explained
+
+
+def test_backends_are_known():
+    assert available_backends()[-1] == "numpy"

@@ -1,0 +1,48 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from ssl_data.testing import tiny_store
+
+SHARED = Path(os.environ.get("SSL_DATA_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+"""Golden values and photographs that lie beside the project, not in it."""
+
+
+def _shared(folder: str) -> Path:
+    path = SHARED / folder
+    if not path.is_dir():
+        pytest.skip(f"{folder} of the shared folder is not here; SSL_DATA_SHARED names another place")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_images() -> Path:
+    """Real photographs, and the odd files that real folders contain."""
+    return _shared("images")
+
+
+@pytest.fixture(scope="session")
+def shared_golden() -> Path:
+    """Outputs of the authors' programs."""
+    return _shared("golden")
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """The folder with the photographs in the scikit-image wheel."""
+    spec = find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("scikit-image is not installed: pip install 'ssl_data[sample]'")
+    return Path(next(iter(spec.submodule_search_locations))) / "data"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """A small store with low-quality patches, to be read only."""
+    return tiny_store(tmp_path_factory.mktemp("store"), lq_scale=4)

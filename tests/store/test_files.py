@@ -1,0 +1,58 @@
+"""Files that appear whole or not at all, and the build lock."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ssl_data.errors import StoreLockedError
+from ssl_data.store.files import AtomicFile, build_lock, write_atomic
+
+
+def test_the_name_appears_with_the_whole_content(tmp_path):
+    target = AtomicFile(tmp_path / "deep" / "name", tmp_path)
+    target.file.write(b"content")
+    assert not (tmp_path / "deep").exists()
+    target.commit()
+    assert (tmp_path / "deep" / "name").read_bytes() == b"content"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["deep"]
+
+
+def test_what_is_discarded_leaves_nothing(tmp_path):
+    target = AtomicFile(tmp_path / "name", tmp_path)
+    target.file.write(b"content")
+    target.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "name"
+    write_atomic(path, b"old", tmp_path)
+    with pytest.raises(TypeError):
+        write_atomic(path, "not bytes", tmp_path)  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from ssl_data.store.files import build_lock
+with build_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_builder_is_told_who_holds_the_store_until_the_first_dies(tmp_path):
+    lock = tmp_path / "store" / ".build" / "lock"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(lock)], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(StoreLockedError, match=f"being built by process {holder.pid} on "), build_lock(lock):
+                pass
+        finally:
+            holder.kill()
+    with build_lock(lock):
+        pass

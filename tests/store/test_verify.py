@@ -1,0 +1,58 @@
+"""Verification finds every kind of damage and names the file."""
+
+import shutil
+
+import pytest
+
+from ssl_data import verify_store
+from ssl_data.errors import StoreNotFoundError
+
+
+@pytest.fixture
+def copy(store, tmp_path):
+    return shutil.copytree(store.root, tmp_path / "copy.zarr")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_intact_store_has_no_problems(store, deep):
+    assert verify_store(store.root, deep=deep) == []
+
+
+def files_of(root):
+    return sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
+
+
+def test_every_missing_file_is_found(store, copy):
+    for relative in files_of(store.root):
+        if relative.name == "zarr.json" and len(relative.parts) == 1:
+            continue  # without it there is no store
+        (copy / relative).unlink()
+        wheres = {problem.where for problem in verify_store(copy)}
+        assert str(relative) in wheres, relative
+        shutil.copyfile(store.root / relative, copy / relative)
+    assert verify_store(copy) == []
+
+
+def test_a_flipped_bit_in_any_file_is_found(store, copy):
+    for relative in files_of(store.root):
+        content = bytearray((store.root / relative).read_bytes())
+        if relative.name == "zarr.json" and len(relative.parts) == 1:
+            place = content.index(b'"files_sha256": "') + 20
+        else:
+            place = len(content) // 2
+        content[place] ^= 1
+        (copy / relative).write_bytes(content)
+        assert verify_store(copy), relative
+        shutil.copyfile(store.root / relative, copy / relative)
+
+
+def test_a_truncated_file_is_found(copy):
+    path = copy / "gt" / "c" / "0" / "0" / "0" / "0"
+    path.write_bytes(path.read_bytes()[:-1])
+    (problem,) = verify_store(copy)
+    assert (problem.kind, problem.where) == ("wrong-size", "gt/c/0/0/0/0")
+
+
+def test_nothing_to_verify(tmp_path):
+    with pytest.raises(StoreNotFoundError):
+        verify_store(tmp_path)
