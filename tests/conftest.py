@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads and loader workers would fight for cores
+
 from importlib.util import find_spec
 from pathlib import Path
 

@@ -44,7 +44,7 @@ def test_build_says_what_was_built_and_what_to_do_next(built):
 
 
 def test_the_next_step_works_as_printed(built):
-    done, store = built
+    done, _ = built
     (line,) = [line for line in done.stdout.splitlines() if "SSLCachedDataset" in line]
     shown = subprocess.run(
         ["bash", "-c", line.replace("python", sys.executable, 1)], capture_output=True, text=True, check=False

@@ -1,5 +1,6 @@
 """Where patches lie."""
 
+import itertools
 import json
 
 import numpy as np
@@ -21,7 +22,7 @@ def test_patches_fit_ascend_and_leave_at_most_the_threshold_behind(length, patch
         return
     assert positions[0] == 0
     assert all(position % step == 0 for position in positions[:-1])
-    assert all(after > before for before, after in zip(positions, positions[1:], strict=False))
+    assert all(after > before for before, after in itertools.pairwise(positions))
     assert 0 <= length - (positions[-1] + patch_size) <= tail_threshold
 
 

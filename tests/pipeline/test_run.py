@@ -197,7 +197,8 @@ BUILDER = """
 import sys
 from ssl_data import BuildConfig, PatchSpec, StoreSpec, build
 spec = dict(patch=PatchSpec(patch_size=64, step=32), store=StoreSpec(patches_per_shard=2, chunk_rows=128))
-build(BuildConfig(dataset=sys.argv[1], out=sys.argv[2], workers=1, **spec), progress=lambda p: print(p.phase, p.done, flush=True))
+config = BuildConfig(dataset=sys.argv[1], out=sys.argv[2], workers=1, **spec)
+build(config, progress=lambda progress: print(progress.phase, progress.done, flush=True))
 """
 
 

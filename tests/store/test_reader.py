@@ -53,7 +53,8 @@ import numpy, zarr
 group = zarr.open_group(sys.argv[1], mode="r")
 start, count = int(group["start"][2]), int(group["count"][2])
 similarity = (group["ssg"][start : start + count] / 255.0) ** 2
-print(int(group["gt"][2].sum()), int(group["edge_mask"][2].sum()), count, float((similarity / similarity.sum(1, keepdims=True)).std()))
+graphs = similarity / similarity.sum(1, keepdims=True)
+print(int(group["gt"][2].sum()), int(group["edge_mask"][2].sum()), count, float(graphs.std()))
 assert not any(name.split(".")[0] == "ssl_data" for name in sys.modules)
 """
 
@@ -203,5 +204,4 @@ def test_a_mask_that_disagrees_with_the_index_is_noticed(damaged):
         shutil.copyfile(damaged / "edge_mask" / "c" / "2" / "0" / "0", damaged / "edge_mask" / "c" / other / "0" / "0")
     store = open_store(damaged)
     with pytest.raises(StoreCorruptError, match=r"edge pixels in its mask|was never written"):
-        for index in range(store.num_patches):
-            store.read(index)
+        [store.read(index) for index in range(store.num_patches)]
