@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from ssl_data.training.batch import SSGBatch, collate
     from ssl_data.training.dataset import SSLCachedDataset
     from ssl_data.training.loss import SelfSimilarityLoss, SSLTerms
+    from ssl_data.training.sampler import PatchSampler
 
 __all__ = [
     "BuildConfig",
     "BuildReport",
     "EdgeSpec",
+    "PatchSampler",
     "PatchSpec",
     "Problem",
     "SSGBatch",
@@ -51,6 +53,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "BuildReport": "ssl_data.pipeline.run",
+    "PatchSampler": "ssl_data.training.sampler",
     "SSGBatch": "ssl_data.training.batch",
     "SSLCachedDataset": "ssl_data.training.dataset",
     "SSLTerms": "ssl_data.training.loss",

@@ -215,6 +215,11 @@ class Store:
         indices: NDArray[np.int32] = self._sources.indices.to_numpy()
         return indices
 
+    @property
+    def shard_indices(self) -> NDArray[np.int64]:
+        """The shard of each patch: int64 (num_patches,)."""
+        return self._slots // self.build_spec.store.patches_per_shard
+
     def patch_id(self, index: int) -> str:
         """The patch's name, unique in the store: image, scale and position."""
         patch_id: str = self._patch_ids[self._check(index)].as_py()
