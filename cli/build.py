@@ -31,7 +31,7 @@ def build(
     edge_stride: Annotated[int, typer.Option(help="Keep edge pixels with row % n == col % n.", min=1)] = 1,
     boundary: Annotated[Boundary, typer.Option(help="Outside the search area: zeros, or the image.")] = ("zero"),
     lq_scale: Annotated[int | None, typer.Option(help="Also store patches reduced by this factor.", min=2)] = None,
-    compression: Annotated[Compression, typer.Option(help="Speed or size of the store.")] = "balanced",
+    compression: Annotated[Compression, typer.Option(help="Speed or size of the store.")] = "fast",
     executor: Annotated[ExecutorName, typer.Option(help="This process, or Ray workers.")] = "serial",
     workers: Annotated[int | None, typer.Option(help="Threads or Ray workers. [all cores]", min=1)] = None,
     ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,

@@ -75,4 +75,4 @@ def test_unknown_fields_are_refused():
 
 
 def test_fingerprints_do_not_change_between_versions():
-    assert fingerprint(BuildSpec().to_dict()) == "3fca9bb0a3e6a4186cafdbe5e6ac9cc729c911279665e649c6de14e151dfe5ac"
+    assert fingerprint(BuildSpec().to_dict()) == "372f1fdfc7d77236c8f30eb46efd89c2a7249bad62a1ce91281a217510388e4d"
