@@ -11,8 +11,8 @@ import warnings
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from ssl_data.cli import build, datasets, inspect_store, verify
 
+from ssl_data.cli import build, datasets, inspect_store, verify
 from ssl_data.errors import BuildInterruptedError, SSLDataError
 
 if TYPE_CHECKING:

@@ -6,12 +6,11 @@ from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from ssl_data.cli.render import counted, print_json, show_progress, size
 
+from ssl_data.cli.render import counted, print_json, show_progress, size
 from ssl_data.config import Boundary, BuildConfig, Compression, EdgeSpec, PatchSpec, SSGSpec, StoreSpec
 
 if TYPE_CHECKING:
-    from ssl_data.pipeline.executors import Executor
     from ssl_data.pipeline.run import BuildReport
 
 EXIT_REJECTED = 3
@@ -43,7 +42,11 @@ def build(
     Run again after an interruption, the same command goes on where it stopped. Exit code 3: done, but more images than
     --max-bad were rejected; they are listed.
     """
+    from ssl_data.pipeline.executors import make_executor
     from ssl_data.pipeline.run import build as run_build
+
+    if ray_address is not None and executor != "ray":
+        raise typer.BadParameter("--ray-address needs --executor ray")
 
     config = BuildConfig(
         dataset=dataset,
@@ -55,8 +58,9 @@ def build(
         store=StoreSpec(lq_scale=lq_scale, compression=compression),
         workers=workers,
     )
+    where = make_executor(executor, workers=workers, ray_address=ray_address)
     with show_progress() as progress:
-        report = run_build(config, executor=_executor(executor, workers, ray_address), progress=progress)
+        report = run_build(config, executor=where, progress=progress)
     print_json(report.to_dict()) if as_json else _print(report)
     if len(report.rejected) > max_bad:
         raise typer.Exit(EXIT_REJECTED)
@@ -71,16 +75,6 @@ def _patch_spec(dataset: str, root: str | None, patch_size: int | None, step: in
     usual = load_dataset(dataset, root).patch
     size_in_force = patch_size or usual.patch_size
     return PatchSpec(patch_size=size_in_force, step=step or min(usual.step, size_in_force))
-
-
-def _executor(name: ExecutorName, workers: int | None, ray_address: str | None) -> Executor:
-    from ssl_data.pipeline.executors import RayExecutor, SerialExecutor
-
-    if name == "ray":
-        return RayExecutor(workers, ray_address)
-    if ray_address is not None:
-        raise typer.BadParameter("--ray-address needs --executor ray")
-    return SerialExecutor(workers)
 
 
 def _print(report: BuildReport) -> None:

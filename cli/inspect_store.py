@@ -6,6 +6,7 @@ from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from ssl_data.cli.render import counted, print_json, size
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
 import typer
+
 from ssl_data.cli.render import counted, print_json
 
 EXIT_PROBLEMS = 1

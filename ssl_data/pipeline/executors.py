@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
-from ssl_data.errors import BuildError, MissingDependencyError, SSLDataError
+from ssl_data.errors import BuildError, ConfigError, MissingDependencyError, SSLDataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Executor", "RayExecutor", "SerialExecutor", "usable_cores"]
+__all__ = ["Executor", "ExecutorName", "RayExecutor", "SerialExecutor", "make_executor", "usable_cores"]
+
+ExecutorName = Literal["serial", "ray"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -108,6 +110,25 @@ class RayExecutor:
             _node_ip_address="127.0.0.1",
             **quiet,
         )
+
+
+def make_executor(
+    name: ExecutorName, *, workers: int | None = None, ray_address: str | None = None
+) -> SerialExecutor | RayExecutor:
+    """The executor of that name.
+
+    Raises
+    ------
+    ConfigError
+        For another name, or the address of a cluster where none is used.
+    """
+    if name not in get_args(ExecutorName):
+        raise ConfigError(f"executor must be 'serial' or 'ray', got {name!r}")
+    if name == "ray":
+        return RayExecutor(workers, ray_address)
+    if ray_address is not None:
+        raise ConfigError("a Ray address needs the executor 'ray'")
+    return SerialExecutor(workers)
 
 
 def _import_ray() -> Any:  # noqa: ANN401 - a module without types

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_data.errors import BuildError, BuildInterruptedError, StoreMismatchError
 from ssl_data.pipeline.datasets import load_dataset
-from ssl_data.pipeline.executors import Executor, SerialExecutor, usable_cores
+from ssl_data.pipeline.executors import Executor, ExecutorName, make_executor, usable_cores
 from ssl_data.pipeline.job import ShardResult, run_shard, summarize
 from ssl_data.pipeline.plan import BuildPlan, make_plan, shard_jobs
 from ssl_data.pipeline.sources import find_files, scan_sources
@@ -94,14 +94,17 @@ def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = Non
 
 
 def build(
-    config: BuildConfig, *, executor: Executor | None = None, progress: ProgressFunction | None = None
+    config: BuildConfig,
+    *,
+    executor: Executor | ExecutorName | None = None,
+    progress: ProgressFunction | None = None,
 ) -> BuildReport:
     """Make a store from a dataset, or complete one that an earlier run of the same build has begun.
 
     Parameters
     ----------
     config : BuildConfig
-    executor : Executor, optional
+    executor : Executor, "serial" or "ray", optional
         Where the shards are made; in this process where not given. The store's bytes do not depend on it.
     progress : callable, optional
         Called with a `Progress` after every file scanned and every shard made.
@@ -129,7 +132,8 @@ def build(
     _refuse_foreign(root)
     plan = make_build_plan(config, progress)
     _refuse_other_build(root, plan)
-    executor = executor or SerialExecutor(config.workers)
+    if executor is None or isinstance(executor, str):
+        executor = make_executor(executor or "serial", workers=config.workers)
     with build_lock(root / WORK_DIR / _LOCK_NAME):
         _sweep(root)
         if not (root / PLAN_PATH).exists():
