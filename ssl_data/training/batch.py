@@ -159,6 +159,33 @@ class SSGBatch:
         squares = self.codes[rows].float().square_()  # the factor 1 / 255^2 cancels, and without it squares are exact
         return squares.div_(squares.sum(1, keepdim=True).clamp_min_(1))
 
+    def crop(self, top: int, left: int, size: int, *, margin: int = 0) -> SSGBatch:
+        """The graphs of the edge pixels inside a square, for trainers that crop whole batches on the device.
+
+        Graphs are kept as they are: near the sides of the crop they have seen more of the image than the crop holds.
+        With ``margin=spec.pad`` those are left out, and the rest equal the graphs of the cropped images.
+
+        Parameters
+        ----------
+        top, left, size : int
+            Position and side of the square, in pixels, the same for all images.
+        margin : int
+            Leave out edge pixels less than this many pixels from a side of the crop.
+
+        Returns
+        -------
+        SSGBatch
+            Rows and columns count from the corner of the crop.
+        """
+        _require(size > 2 * margin >= 0, "size", f"be greater than twice the margin {margin}", size)
+        row, col = self.row - top, self.col - left
+        inside = torch.ones_like(row, dtype=torch.bool)
+        for index in (row, col):
+            inside &= (index >= margin) & (index < size - margin)
+        kind = "values" if self.codes is None else "codes"
+        kept = {kind: self.graphs[inside], "image": self.image[inside]}
+        return SSGBatch(row=row[inside], col=col[inside], **kept)
+
     def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> SSGBatch:
         """The batch on another device; itself where it already lies there."""
         if self.graphs.device == torch.empty(0, device=device).device:

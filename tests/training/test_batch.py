@@ -254,3 +254,40 @@ def test_through_loader_workers(start_method):
         assert torch.equal(batch["ssg"].codes, expected["ssg"].codes)
         assert torch.equal(batch["ssg"].image, expected["ssg"].image)
         assert batch["ssg"].extent == expected["ssg"].extent
+
+
+# Cropping
+
+
+@pytest.mark.parametrize("kind", ["codes", "values"])
+@pytest.mark.parametrize("boundary", ["zero", "image"])
+def test_crops_with_a_margin_have_the_graphs_of_the_cropped_images(kind, boundary):
+    spec = SSGSpec(search_size=5, window_size=3, boundary=boundary)
+    images = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    masks = torch.ones(2, 1, 24, 24)
+    batch = SSGBatch.from_images(images, masks, spec)
+    if kind == "codes":
+        codes = torch.randint(1, 256, batch.values.shape, dtype=torch.uint8)
+        batch = SSGBatch(codes=codes, image=batch.image, row=batch.row, col=batch.col)
+    cropped = batch.crop(3, 6, 12, margin=spec.pad)
+    anew = SSGBatch.from_images(images[:, :, 3:15, 6:18], masks[:, :, 3:15, 6:18], spec)
+    inner = anew.crop(0, 0, 12, margin=spec.pad)
+    assert len(cropped) == 2 * (12 - 2 * spec.pad) ** 2
+    for name in ("image", "row", "col"):
+        assert torch.equal(getattr(cropped, name), getattr(inner, name))
+    if kind == "values":
+        assert torch.allclose(cropped.values, inner.values, atol=1e-6)
+    else:
+        rows = (batch.row >= 3 + spec.pad) & (batch.row < 15 - spec.pad)
+        cols = (batch.col >= 6 + spec.pad) & (batch.col < 18 - spec.pad)
+        assert torch.equal(cropped.codes, batch.codes[rows & cols])
+
+
+def test_crops_without_a_margin_keep_every_edge_pixel_inside():
+    cropped = batch_of(10).crop(2, 3, 4)
+    assert (cropped.row.tolist(), cropped.col.tolist(), cropped.image.tolist()) == ([1, 2, 3], [0, 1, 2], [3, 4, 5])
+
+
+def test_a_crop_must_be_larger_than_its_margins():
+    with pytest.raises(InputError, match="size must be greater than twice the margin 3, got 6"):
+        batch_of().crop(0, 0, 6, margin=3)
