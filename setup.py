@@ -1,10 +1,22 @@
 """The part of packaging that pyproject.toml cannot express: mapped package folders and the C++ extension."""
 
+from pathlib import Path
+
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import find_packages, setup
 
 ParallelCompile("SSL_DATA_BUILD_JOBS").install()
-native = Pybind11Extension("ssl_data.kernels._native", ["ssl_data/kernels/native/ssg.cpp"], cxx_std=17, optional=True)
+sources = Path("ssl_data/kernels/native")
+native = Pybind11Extension(
+    "ssl_data.kernels._native",
+    sorted(map(str, sources.glob("*.cpp"))),
+    depends=sorted(map(str, sources.glob("*.h"))),
+    cxx_std=17,
+    # No -march: a wheel runs on every machine. The source files for newer processors say so themselves. GCC 12
+    # suspects its own intrinsics, which pass undefined operands on purpose.
+    extra_compile_args=["-O3", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
+    optional=True,  # without a compiler everything works, only slower
+)
 packages = [*find_packages(include=["ssl_data", "ssl_data.*"]), "ssl_data.cli", "ssl_data.manifests"]
 
 setup(

@@ -1,6 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+def backends() -> tuple[str, ...]: ...
 def ssd(
     padded: NDArray[np.uint8],
     pixels: NDArray[np.int32],
@@ -9,6 +10,7 @@ def ssd(
     search_stride: int,
     zero_outside: bool,
     num_threads: int,
+    backend: str,
 ) -> NDArray[np.int32]: ...
 def codes(
     padded: NDArray[np.uint8],
@@ -18,6 +20,8 @@ def codes(
     search_stride: int,
     zero_outside: bool,
     num_threads: int,
+    backend: str,
+    ssd_scale: float,
     shift: int,
     first: NDArray[np.uint8],
     thresholds: NDArray[np.int32],
@@ -30,5 +34,14 @@ def normalized(
     search_stride: int,
     zero_outside: bool,
     num_threads: int,
+    backend: str,
     ssd_scale: float,
 ) -> NDArray[np.float32]: ...
+def encode(
+    ssd: NDArray[np.int32],
+    backend: str,
+    ssd_scale: float,
+    shift: int,
+    first: NDArray[np.uint8],
+    thresholds: NDArray[np.int32],
+) -> NDArray[np.uint8]: ...

@@ -38,14 +38,18 @@ class SlowBackendWarning(UserWarning):
 
 
 def available_backends() -> tuple[str, ...]:
-    """The backends this machine can run, fastest first."""
-    return ("numpy",) if _native is None else ("native", "numpy")
+    """The backends this machine can run, fastest first.
+
+    "native" is the compiled extension with the widest instructions this processor has, i.e. the same as the first of
+    "native-avx512", "native-avx2" and "native-portable" that follows it; "numpy" is the plain reference.
+    """
+    return ("numpy",) if _native is None else ("native", *_native.backends(), "numpy")
 
 
 @cache
 def _warn_slow() -> None:
     warnings.warn(
-        "the compiled extension of ssl_data is missing: graphs are computed by plain NumPy, some fifty times slower. "
+        "the compiled extension of ssl_data is missing: graphs are computed by plain NumPy, some hundred times slower. "
         "Install a C++17 compiler (Debian/Ubuntu: apt install g++) and reinstall ssl_data",
         SlowBackendWarning,
         stacklevel=4,
@@ -70,7 +74,8 @@ def _check_pixels(pixels: NDArray[Any], height: int, width: int) -> NDArray[np.i
         raise InputError(f"pixels must be an integer array, got {getattr(pixels, 'dtype', type(pixels).__name__)}")
     if pixels.ndim != 2 or pixels.shape[1] != 2:
         raise InputError(f"pixels must have shape (N, 2), got {pixels.shape}")
-    outside = (pixels < 0).any(axis=1) | (pixels[:, 0] >= height) | (pixels[:, 1] >= width)
+    rows, cols = pixels[:, 0], pixels[:, 1]
+    outside = (rows < 0) | (rows >= height) | (cols < 0) | (cols >= width)
     if outside.any():
         index = int(np.flatnonzero(outside)[0])
         row, col = pixels[index].tolist()
@@ -128,9 +133,10 @@ def self_similarity_graph(
         raise InputError(f"output must be one of {', '.join(get_args(Output))}, got {output!r}")
     if num_threads < 1:
         raise InputError(f"num_threads must be >= 1, got {num_threads}")
-    if _choose_backend(backend) == "numpy":
+    chosen = _choose_backend(backend)
+    if chosen == "numpy":
         return _numpy(image, pixels, spec, output)
-    return _call_native(image, pixels, spec, output, num_threads)
+    return _call_native(image, pixels, spec, output, num_threads=num_threads, backend=chosen)
 
 
 def _numpy(image: NDArray[np.uint8], pixels: NDArray[np.int32], spec: SSGSpec, output: Output) -> NDArray[Any]:
@@ -141,13 +147,22 @@ def _numpy(image: NDArray[np.uint8], pixels: NDArray[np.int32], spec: SSGSpec, o
 
 
 def _call_native(
-    image: NDArray[np.uint8], pixels: NDArray[np.int32], spec: SSGSpec, output: Output, num_threads: int
+    image: NDArray[np.uint8],
+    pixels: NDArray[np.int32],
+    spec: SSGSpec,
+    output: Output,
+    *,
+    num_threads: int,
+    backend: str,
 ) -> NDArray[Any]:
     padded = np.pad(image, ((spec.pad, spec.pad), (spec.pad, spec.pad), (0, 0)), mode="reflect")
     sizes = (spec.search_size, spec.window_size, spec.search_stride, spec.boundary == "zero")
     if output == "ssd":
-        return _native.ssd(padded, pixels, *sizes, num_threads)
+        return _native.ssd(padded, pixels, *sizes, num_threads, backend)
+    scale = spec.ssd_scale / 255**2
     if output == "codes":
         table = code_table(spec)
-        return _native.codes(padded, pixels, *sizes, num_threads, table.shift, table.first, table.thresholds)
-    return _native.normalized(padded, pixels, *sizes, num_threads, spec.ssd_scale / 255**2)
+        return _native.codes(
+            padded, pixels, *sizes, num_threads, backend, scale, table.shift, table.first, table.thresholds
+        )
+    return _native.normalized(padded, pixels, *sizes, num_threads, backend, scale)

@@ -1,0 +1,123 @@
+"""Codes: the table, its compiled evaluation, and decoding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssl_data.config import SSGSpec
+from ssl_data.errors import InputError
+from ssl_data.kernels.quantize import code_table, code_thresholds, codes_from_ssd, decode_codes
+from ssl_data.kernels.ssg import _native, available_backends
+
+NATIVE = [name for name in available_backends() if name.startswith("native-")]
+LARGEST_INT32 = 2**31 - 1
+BANDWIDTHS = [5e-324, 1e-12, 1e-6, 0.0004, 0.004, 0.1, 5.0, 1e300]
+
+
+def largest_ssd(spec):
+    return 3 * spec.window_size**2 * 255**2
+
+
+def code_by_formula(ssd, spec):
+    return np.rint(255 * np.exp(-ssd.astype(np.float64) * spec.ssd_scale / 255**2 / 2)).astype(np.uint8)
+
+
+def code_by_table(ssd, table):
+    first = table.first[np.minimum(ssd >> table.shift, len(table.first) - 1)]
+    return first - (ssd > table.thresholds[first])
+
+
+def encode(ssd, spec, backend):
+    table = code_table(spec)
+    return _native.encode(ssd, backend, spec.ssd_scale / 255**2, table.shift, table.first, table.thresholds)
+
+
+def around_every_step(spec):
+    steps = code_thresholds(spec)[1:, None].astype(np.int64) + np.arange(-30, 31)
+    everywhere = np.linspace(0, largest_ssd(spec), 20_000).astype(np.int64)
+    return np.unique(np.clip(np.append(steps.ravel(), everywhere), 0, largest_ssd(spec))).astype(np.int32)
+
+
+def test_codes_equal_the_float_formula():
+    ssd = np.arange(0, largest_ssd(SSGSpec()) + 1, 7, dtype=np.int32)
+    np.testing.assert_array_equal(codes_from_ssd(ssd, SSGSpec()), code_by_formula(ssd, SSGSpec()))
+
+
+@pytest.mark.parametrize("window_size", [1, 9, 15])
+@pytest.mark.parametrize("bandwidth", BANDWIDTHS[2:-1])
+def test_codes_equal_the_float_formula_around_every_step(bandwidth, window_size):
+    spec = SSGSpec(bandwidth=bandwidth, window_size=window_size)
+    ssd = around_every_step(spec)
+    np.testing.assert_array_equal(codes_from_ssd(ssd, spec), code_by_formula(ssd, spec))
+
+
+@given(
+    bandwidth=st.floats(1e-300, 1e300),
+    window_size=st.integers(0, 45).map(lambda radius: 2 * radius + 1),
+    ssd=st.lists(st.integers(0, LARGEST_INT32), min_size=1, max_size=50),
+)
+def test_table_equals_search(bandwidth, window_size, ssd):
+    spec = SSGSpec(bandwidth=bandwidth, window_size=window_size)
+    values = np.append(np.array(ssd, dtype=np.int32), code_thresholds(spec))
+    np.testing.assert_array_equal(code_by_table(values, code_table(spec)), codes_from_ssd(values, spec))
+
+
+def test_thresholds_descend_from_the_largest_int32():
+    thresholds = code_thresholds(SSGSpec())
+    assert thresholds[0] == LARGEST_INT32
+    assert (np.diff(thresholds.astype(np.int64)) < 0).all()
+
+
+@pytest.mark.parametrize("backend", NATIVE)
+def test_compiled_codes_equal_the_table_for_every_ssd(backend):
+    ssd = np.arange(largest_ssd(SSGSpec()) + 1, dtype=np.int32)
+    np.testing.assert_array_equal(encode(ssd, SSGSpec(), backend), codes_from_ssd(ssd, SSGSpec()))
+
+
+@pytest.mark.parametrize("backend", NATIVE)
+@pytest.mark.parametrize("window_size", [1, 9, 15, 91])
+@pytest.mark.parametrize("bandwidth", BANDWIDTHS)
+def test_compiled_codes_equal_the_table_around_every_step(bandwidth, window_size, backend):
+    spec = SSGSpec(bandwidth=bandwidth, window_size=window_size)
+    ssd = around_every_step(spec)
+    np.testing.assert_array_equal(encode(ssd, spec, backend), codes_from_ssd(ssd, spec))
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.lists(st.integers(0, 255), min_size=8, max_size=8), min_size=1, max_size=5).filter(
+        lambda rows: all(any(row) for row in rows)
+    )
+)
+def test_decoding_normalises_the_squares(rows):
+    codes = np.array(rows, dtype=np.uint8)
+    similarity = (codes / 255.0) ** 2
+    expected = similarity / similarity.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(decode_codes(codes), expected, rtol=1e-6)
+
+
+def test_decoding_rounds_by_at_most_half_a_code():
+    ssd = np.linspace(0, 600_000, 1000).astype(np.int32)
+    similarity = np.exp(-ssd * SSGSpec().ssd_scale / 255**2)
+    codes = codes_from_ssd(ssd, SSGSpec())
+    assert np.abs(np.sqrt(similarity) - codes / 255).max() <= 0.5 / 255 + 1e-9
+
+
+def test_no_rows_decode_to_no_rows():
+    assert decode_codes(np.empty((0, 625), np.uint8)).shape == (0, 625)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.ones((2, 3), np.int32), r"codes must be uint8 of shape \(N, K\), got int32 \(2, 3\)"),
+        (np.ones(3, np.uint8), r"codes must be uint8 of shape \(N, K\), got uint8 \(3,\)"),
+        (np.array([[1, 2], [0, 0]], np.uint8), "row 1 of codes holds only zeros"),
+    ],
+)
+def test_refuses_codes(codes, message):
+    with pytest.raises(InputError, match=message):
+        decode_codes(codes)

@@ -1,0 +1,138 @@
+"""What `self_similarity_graph` refuses, and how it chooses its backend."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from ssl_data.config import SSGSpec
+from ssl_data.errors import InputError
+from ssl_data.kernels import ssg
+from ssl_data.kernels.reference import ssd_numpy
+from ssl_data.kernels.ssg import SlowBackendWarning, available_backends, self_similarity_graph
+
+IMAGE = np.arange(20 * 22 * 3, dtype=np.uint32).reshape(20, 22, 3).astype(np.uint8)
+PIXELS = np.array([[3, 4], [10, 11]], dtype=np.int32)
+
+
+@pytest.fixture
+def without_extension(monkeypatch):
+    monkeypatch.setattr(ssg, "_native", None)
+    monkeypatch.delenv(ssg.BACKEND_VARIABLE, raising=False)
+    ssg._warn_slow.cache_clear()
+    yield
+    ssg._warn_slow.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (IMAGE.tolist(), "image must be a NumPy array, got list"),
+        (IMAGE.astype(np.float32), "image must be uint8, got float32"),
+        (IMAGE[..., 0], r"image must have shape \(height, width, 3\), got \(20, 22\)"),
+        (IMAGE[..., :2], r"image must have shape \(height, width, 3\), got \(20, 22, 2\)"),
+        (IMAGE[:12], "image must be at least 13 pixels on each side, got 12x22"),
+        (IMAGE[:, :12], "image must be at least 13 pixels on each side, got 20x12"),
+    ],
+)
+def test_refuses_an_image(image, message):
+    with pytest.raises(InputError, match=message):
+        self_similarity_graph(image, PIXELS)
+
+
+def test_boundary_image_needs_a_larger_image():
+    with pytest.raises(InputError, match="image must be at least 17 pixels on each side, got 16x22"):
+        self_similarity_graph(IMAGE[:16], PIXELS, SSGSpec(boundary="image"))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (PIXELS.tolist(), "pixels must be an integer array, got list"),
+        (PIXELS.astype(np.float64), "pixels must be an integer array, got float64"),
+        (PIXELS[0], r"pixels must have shape \(N, 2\), got \(2,\)"),
+        (np.zeros((3, 3), np.int32), r"pixels must have shape \(N, 2\), got \(3, 3\)"),
+        (np.array([[0, 0], [20, 5]]), r"pixel 1 \(row 20, col 5\) lies outside the image of 20x22"),
+        (np.array([[0, 22]]), r"pixel 0 \(row 0, col 22\) lies outside the image of 20x22"),
+        (np.array([[-1, 0]]), r"pixel 0 \(row -1, col 0\) lies outside the image of 20x22"),
+        (np.array([[2**40, 0]]), rf"pixel 0 \(row {2**40}, col 0\) lies outside the image of 20x22"),
+    ],
+)
+def test_refuses_pixels(pixels, message):
+    with pytest.raises(InputError, match=message):
+        self_similarity_graph(IMAGE, pixels)
+
+
+def test_refuses_an_unknown_output():
+    with pytest.raises(InputError, match="output must be one of normalized, codes, ssd, got 'graph'"):
+        self_similarity_graph(IMAGE, PIXELS, output="graph")
+
+
+def test_refuses_less_than_one_thread():
+    with pytest.raises(InputError, match="num_threads must be >= 1, got 0"):
+        self_similarity_graph(IMAGE, PIXELS, num_threads=0)
+
+
+def test_refuses_an_unknown_backend():
+    with pytest.raises(InputError, match=r"backend must be 'auto' or one of .*numpy on this machine, got 'cuda'"):
+        self_similarity_graph(IMAGE, PIXELS, backend="cuda")
+
+
+def test_refuses_an_unknown_backend_of_the_environment(monkeypatch):
+    monkeypatch.setenv(ssg.BACKEND_VARIABLE, "cuda")
+    with pytest.raises(InputError, match="got 'cuda'"):
+        self_similarity_graph(IMAGE, PIXELS)
+
+
+@pytest.mark.parametrize("backend", available_backends())
+def test_environment_chooses_the_backend(backend, monkeypatch):
+    monkeypatch.setenv(ssg.BACKEND_VARIABLE, backend)
+    assert ssg._choose_backend("auto") == backend
+
+
+@pytest.mark.parametrize("backend", available_backends())
+def test_an_argument_goes_before_the_environment(backend, monkeypatch):
+    monkeypatch.setenv(ssg.BACKEND_VARIABLE, "cuda")
+    assert ssg._choose_backend(backend) == backend
+
+
+@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize(("output", "dtype"), [("ssd", np.int32), ("codes", np.uint8), ("normalized", np.float32)])
+def test_outputs_have_their_types(output, dtype, backend):
+    graph = self_similarity_graph(IMAGE, PIXELS, output=output, backend=backend)
+    assert (graph.dtype, graph.shape) == (dtype, (2, 625))
+
+
+@pytest.mark.usefixtures("without_extension")
+def test_without_extension_warns_once():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        self_similarity_graph(IMAGE, PIXELS)
+        self_similarity_graph(IMAGE, PIXELS)
+    assert [warning.category for warning in caught] == [SlowBackendWarning]
+
+
+@pytest.mark.usefixtures("without_extension")
+def test_warning_points_to_the_caller():
+    with pytest.warns(SlowBackendWarning, match="compiled extension of ssl_data is missing") as caught:
+        self_similarity_graph(IMAGE, PIXELS)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.usefixtures("without_extension")
+@pytest.mark.filterwarnings("ignore::ssl_data.kernels.ssg.SlowBackendWarning")
+def test_without_extension_computes_by_numpy():
+    graph = self_similarity_graph(IMAGE, PIXELS, output="ssd")
+    np.testing.assert_array_equal(graph, ssd_numpy(IMAGE, PIXELS, SSGSpec()))
+
+
+@pytest.mark.usefixtures("without_extension")
+def test_without_extension_only_numpy_is_available():
+    assert available_backends() == ("numpy",)
+
+
+@pytest.mark.usefixtures("without_extension")
+def test_choosing_numpy_does_not_warn():
+    self_similarity_graph(IMAGE, PIXELS, backend="numpy")
