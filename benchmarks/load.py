@@ -54,7 +54,7 @@ def traced_reads() -> Iterator[list[Read]]:
     original = ShardReader.read
 
     def read(reader: ShardReader, chunks: range, outs: list[NDArray[Any]]) -> None:
-        reads.append(Read(reader.path, chunks, outs[0].nbytes if outs else 0))
+        reads.append(Read(Path(reader.path), chunks, outs[0].nbytes if outs else 0))
         original(reader, chunks, outs)
 
     ShardReader.read = read  # type: ignore[method-assign, assignment]

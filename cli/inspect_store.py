@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    store: Annotated[Path, typer.Argument(help="A complete store.")],
+    store: Annotated[str, typer.Argument(help="A complete store: a folder or a URL.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show patches, sources, edge density, sizes and specs of a store."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ EXIT_PROBLEMS = 1
 
 
 def verify(
-    store: Annotated[Path, typer.Argument(help="A complete store.")],
+    store: Annotated[str, typer.Argument(help="A complete store: a folder or a URL.")],
     deep: Annotated[bool, typer.Option("--deep", help="Also decode every chunk and check its contents.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -23,7 +22,7 @@ def verify(
 
     problems = verify_store(store, deep=deep)
     if as_json:
-        print_json({"store": str(store), "deep": deep, "problems": [asdict(problem) for problem in problems]})
+        print_json({"store": store, "deep": deep, "problems": [asdict(problem) for problem in problems]})
     else:
         for problem in problems:
             typer.echo(str(problem), err=True)

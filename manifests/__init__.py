@@ -1,1 +1,1 @@
-"""Descriptions that ship with the package: datasets."""
+"""Descriptions that ship with the package: datasets, and recipes of published models."""

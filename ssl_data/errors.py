@@ -15,7 +15,8 @@
         ├── StoreIncompleteError    the build that makes this store has not finished
         ├── StoreCorruptError       a file is missing, truncated or altered
         ├── StoreMismatchError      the store was made with another configuration: .differences
-        └── StoreLockedError        another builder holds the store
+        ├── StoreLockedError        another builder holds the store
+        └── StoreUnreachableError   access to a remote store was refused, or it cannot be reached
 
 The messages are written for the person who reads them on a terminal: what is wrong, where, and what to do.
 """
@@ -40,6 +41,7 @@ __all__ = [
     "StoreLockedError",
     "StoreMismatchError",
     "StoreNotFoundError",
+    "StoreUnreachableError",
 ]
 
 
@@ -125,6 +127,10 @@ class StoreMismatchError(StoreError):
 
 class StoreLockedError(StoreError):
     """Another process is building this store."""
+
+
+class StoreUnreachableError(StoreError):
+    """Access to a remote store was refused, or it could not be reached, also when tried again."""
 
 
 @dataclass(frozen=True, kw_only=True)

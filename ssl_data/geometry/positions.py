@@ -6,6 +6,7 @@ horizontally reverses dx, flipping it vertically reverses dy, transposing it swa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -92,7 +93,8 @@ class Dihedral:
         col = width - 1 - col if self.hflip else col
         return np.stack([col, row] if self.transpose else [row, col], axis=1)
 
-    def columns(self, positions_per_side: int) -> NDArray[np.int32]:
-        """Columns of the graph of the unmoved image, in the order in which the moved image has them: int32 (K,)."""
-        columns = np.arange(positions_per_side**2, dtype=np.int32).reshape(positions_per_side, positions_per_side)
-        return np.ascontiguousarray(self.image(columns)).ravel()
+    def graphs(self, graphs: NDArray[_Value]) -> NDArray[_Value]:
+        """The graphs (N, K) of the pixels of the moved image, row by row: their values in another order."""
+        side = math.isqrt(graphs.shape[1])
+        squares = graphs.reshape(-1, side, side)[:, :: -1 if self.vflip else 1, :: -1 if self.hflip else 1]
+        return np.ascontiguousarray(squares.swapaxes(1, 2) if self.transpose else squares).reshape(graphs.shape)

@@ -26,7 +26,14 @@ except ImportError:  # the extension is optional: without a compiler everything 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BACKEND_VARIABLE", "Output", "SlowBackendWarning", "available_backends", "self_similarity_graph"]
+__all__ = [
+    "BACKEND_VARIABLE",
+    "Output",
+    "SlowBackendWarning",
+    "available_backends",
+    "self_similarity_graph",
+    "warn_if_slow",
+]
 
 Output = Literal["normalized", "codes", "ssd"]
 BACKEND_VARIABLE = "SSL_DATA_BACKEND"
@@ -46,13 +53,19 @@ def available_backends() -> tuple[str, ...]:
     return ("numpy",) if _native is None else ("native", *_native.backends(), "numpy")
 
 
+def warn_if_slow() -> None:
+    """Say once in this process that the compiled extension is missing, if it is, and how to get it."""
+    if available_backends() == ("numpy",):
+        _warn_slow()
+
+
 @cache
 def _warn_slow() -> None:
     warnings.warn(
         "the compiled extension of ssl_data is missing: graphs are computed by plain NumPy, some hundred times slower. "
         "Install a C++17 compiler (Debian/Ubuntu: apt install g++) and reinstall ssl_data",
         SlowBackendWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
@@ -61,8 +74,7 @@ def _choose_backend(backend: str) -> str:
         backend = os.environ.get(BACKEND_VARIABLE, "auto")
     available = available_backends()
     if backend == "auto":
-        if available == ("numpy",):
-            _warn_slow()
+        warn_if_slow()
         return available[0]
     if backend not in available:
         raise InputError(f"backend must be 'auto' or one of {', '.join(available)} on this machine, got {backend!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_data.errors import BuildError, BuildInterruptedError, StoreMismatchError
+from ssl_data.kernels.ssg import warn_if_slow
 from ssl_data.pipeline.datasets import load_dataset
 from ssl_data.pipeline.executors import Executor, ExecutorName, make_executor, usable_cores
 from ssl_data.pipeline.job import ShardResult, run_shard, summarize
@@ -128,6 +129,7 @@ def build(
         On an interrupt; the same call resumes.
     """
     began = time.monotonic()
+    warn_if_slow()  # here as well as in the workers, whose warnings may go unseen
     root = Path(config.out)
     _refuse_foreign(root)
     plan = make_build_plan(config, progress)

@@ -28,6 +28,7 @@ from ssl_data.store.layout import (
     array_metadata_path,
     record_path,
 )
+from ssl_data.store.local import LocalFile, LocalSource
 from ssl_data.store.manifest import (
     FILE_SCHEMA,
     PATCH_SCHEMA,
@@ -37,10 +38,10 @@ from ssl_data.store.manifest import (
     PatchRecord,
     ShardRecord,
     encode_table,
-    file_sha256,
     read_record,
     read_table,
 )
+from ssl_data.store.source import sha256_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,7 @@ __all__ = ["committed_record", "finalize_store"]
 def committed_record(root: Path, plan: StorePlan, shard: int) -> ShardRecord | None:
     """The record of a shard if it is committed under this plan and all its files are there in full, else None."""
     try:
-        record = read_record(root, shard)
+        record = read_record(LocalSource(root), shard)
     except StoreCorruptError:
         return None
     if record.fingerprint != plan.fingerprint or record.shard != shard:
@@ -105,11 +106,10 @@ def _finalize(root: Path, plan: StorePlan, records: list[ShardRecord]) -> dict[s
     frame = [PLAN_PATH, SOURCES_PATH, *(array_metadata_path(a.name) for a in array_layouts(plan.spec, plan.num_slots))]
     files = [file for record in records for file in record.files]
     files += [
-        FileRecord(path=path, num_bytes=(root / path).stat().st_size, sha256=file_sha256(root / path))
-        for path in (*frame, *written, *(record_path(record.shard) for record in records))
+        _file_record(root, path) for path in (*frame, *written, *(record_path(record.shard) for record in records))
     ]
     write_atomic(root / FILES_PATH, encode_table(FILE_SCHEMA, sorted(files, key=lambda file: file.path)), work_dir)
-    description = _describe(plan, patches, len(rejected), file_sha256(root / FILES_PATH))
+    description = _describe(plan, patches, len(rejected), _file_record(root, FILES_PATH).sha256)
     group: dict[str, Buffer] = {}
     zarr.create_group(MemoryStore(group), attributes={ATTRIBUTE: description})
     write_atomic(root / ROOT_METADATA, group[ROOT_METADATA].to_bytes(), work_dir)
@@ -117,9 +117,14 @@ def _finalize(root: Path, plan: StorePlan, records: list[ShardRecord]) -> dict[s
     return description
 
 
+def _file_record(root: Path, path: str) -> FileRecord:
+    file = LocalFile(root / path)
+    return FileRecord(path=path, num_bytes=file.num_bytes, sha256=sha256_of(file))
+
+
 def _rejected(root: Path, patches: list[PatchRecord]) -> list[dict[str, str]]:
     """Source and reason of every rejected image: by its header when planning, or by its pixels when building."""
-    sources = read_table(root / SOURCES_PATH, SOURCE_SCHEMA).select(["source", "rejected"]).to_pylist()
+    sources = read_table(LocalSource(root), SOURCES_PATH, SOURCE_SCHEMA).select(["source", "rejected"]).to_pylist()
     reasons = {source["source"]: source["rejected"] for source in sources}
     reasons |= {patch.source: patch.rejected for patch in patches if patch.rejected is not None}
     return [{"source": name, "reason": reason} for name, reason in sorted(reasons.items()) if reason is not None]

@@ -5,7 +5,6 @@ Tables are Parquet. A shard's record is written after all its files; it is the c
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from dataclasses import asdict, dataclass
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ssl_data.store.source import ByteSource
+
 __all__ = [
     "FILE_SCHEMA",
     "PATCH_SCHEMA",
@@ -30,8 +31,8 @@ __all__ = [
     "FileRecord",
     "PatchRecord",
     "ShardRecord",
+    "decode_table",
     "encode_table",
-    "file_sha256",
     "read_record",
     "read_table",
 ]
@@ -133,26 +134,37 @@ def encode_table(schema: pa.Schema, rows: Sequence[Any], metadata: dict[bytes, b
     return sink.getvalue()
 
 
-def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+def decode_table(content: bytes, schema: pa.Schema, name: str | Path) -> pa.Table:
+    """A table of the manifest from the content of its file; `name` is the file's, for messages.
+
+    Raises
+    ------
+    StoreCorruptError
+        If it does not decode, or has other columns.
+    """
+    try:
+        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError) as error:
+        raise StoreCorruptError(f"{name} does not decode ({error}); run `ssl-data verify` on the store") from error
+    if not table.schema.equals(schema):
+        raise StoreCorruptError(f"{name} has columns {table.schema.names} instead of {schema.names}")
+    return table
+
+
+def read_table(source: ByteSource, path: str, schema: pa.Schema) -> pa.Table:
     """Read a table of the manifest.
 
     Raises
     ------
     StoreCorruptError
         If the file is missing, does not decode, or has other columns.
+    StoreError
+        If it cannot be reached.
     """
-    try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read()
-    except FileNotFoundError:
-        raise StoreCorruptError(f"{path} is missing; run `ssl-data verify` on the store") from None
-    except (pa.ArrowException, OSError) as error:
-        raise StoreCorruptError(f"{path} does not decode ({error}); run `ssl-data verify` on the store") from error
-    if not table.schema.equals(schema):
-        raise StoreCorruptError(f"{path} has columns {table.schema.names} instead of {schema.names}")
-    return table
+    return decode_table(source.read_all(path), schema, source.name(path))
 
 
-def read_record(root: Path, shard: int) -> ShardRecord:
+def read_record(source: ByteSource, shard: int) -> ShardRecord:
     """Read the commit record of a shard.
 
     Raises
@@ -160,8 +172,8 @@ def read_record(root: Path, shard: int) -> ShardRecord:
     StoreCorruptError
         If it is missing or broken.
     """
-    path = root / record_path(shard)
-    table = read_table(path, PATCH_SCHEMA)
+    path = record_path(shard)
+    table = read_table(source, path, PATCH_SCHEMA)
     try:
         header = json.loads(table.schema.metadata[_KEY])
         return ShardRecord(
@@ -171,10 +183,4 @@ def read_record(root: Path, shard: int) -> ShardRecord:
             patches=tuple(PatchRecord(**row) for row in table.to_pylist()),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreCorruptError(f"{path} lacks its description ({error!r})") from error
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hexadecimal) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        raise StoreCorruptError(f"{source.name(path)} lacks its description ({error!r})") from error

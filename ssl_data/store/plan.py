@@ -10,6 +10,7 @@ from ssl_data.config import ALGORITHM_VERSION, BuildSpec, canonical_json, finger
 from ssl_data.errors import StoreCorruptError, StoreMismatchError
 from ssl_data.geometry.shards import num_shards
 from ssl_data.store.layout import FORMAT_VERSION, PLAN_PATH, SOURCES_PATH
+from ssl_data.store.local import LocalSource
 from ssl_data.store.manifest import SOURCE_SCHEMA, read_table
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def explain_differences(root: Path, stored: StorePlan, wanted: StorePlan, source
             if stored_spec[group][name] != value:
                 lines.append(f"{group}.{name}: the store has {stored_spec[group][name]!r}, asked for {value!r}")
     if stored.sources_fingerprint != wanted.sources_fingerprint:
-        table = read_table(root / SOURCES_PATH, SOURCE_SCHEMA)
+        table = read_table(LocalSource(root), SOURCES_PATH, SOURCE_SCHEMA)
         known = dict(zip(table["source"].to_pylist(), table["sha256"].to_pylist(), strict=True))
         changed = [name for name in known.keys() & sources.keys() if known[name] != sources[name]]
         for what, names in (

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +9,9 @@ import numpy as np
 from ssl_data.config import BuildSpec, SSGSpec
 from ssl_data.errors import StoreCorruptError, StoreError, StoreIncompleteError, StoreNotFoundError
 from ssl_data.geometry.positions import Window, mask_pixels
-from ssl_data.store.codec import codec_from_metadata
+from ssl_data.store.array import ShardedArray, read_json
+from ssl_data.store.cache import PieceCache
+from ssl_data.store.cached import CachedSource
 from ssl_data.store.layout import (
     ATTRIBUTE,
     EDGE_MASK,
@@ -22,127 +20,62 @@ from ssl_data.store.layout import (
     PLAN_PATH,
     ROOT_METADATA,
     SSG,
-    ArrayLayout,
     array_layouts,
-    array_metadata_path,
     lq_name,
-    shard_path,
 )
+from ssl_data.store.local import LocalSource
+from ssl_data.store.locate import CacheSettings, open_source
 from ssl_data.store.manifest import PATCH_SCHEMA, read_table
 from ssl_data.store.plan import require_format
-from ssl_data.store.shard import ShardReader
+from ssl_data.store.remote import RemoteSource
+from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from ssl_data.store.source import ByteSource
+
 __all__ = ["Store", "open_store"]
-
-_OPEN_SHARDS = 32
-"""Shard files an array keeps open: four arrays stay far below the usual limit of 1024 open files."""
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise StoreCorruptError(f"{path} is not JSON ({error}); run `ssl-data verify`") from error
-    if not isinstance(values, dict):
-        raise StoreCorruptError(f"{path} is not a JSON object; run `ssl-data verify`")
-    return values
-
-
-class _ShardedArray:
-    """One array of the store; keeps the most recently used shard files open, with their indices."""
-
-    def __init__(self, root: Path, layout: ArrayLayout) -> None:
-        self.layout = layout
-        self._root = root
-        self._per_axis = tuple(s // c for s, c in zip(layout.shard_shape, layout.chunk_shape, strict=True))
-        self.chunks_per_item = math.prod(self._per_axis[1:])
-        self._codec = codec_from_metadata(self._inner_codecs())
-        self._open: OrderedDict[int, ShardReader] = OrderedDict()
-
-    def _inner_codecs(self) -> list[dict[str, Any]]:
-        path = self._root / array_metadata_path(self.layout.name)
-        if not path.exists():
-            raise StoreCorruptError(f"{path} is missing; run `ssl-data verify` on the store")
-        metadata = _read_json(path)
-        try:
-            sharding = metadata["codecs"][0]["configuration"]
-            found = (metadata["shape"], metadata["chunk_grid"]["configuration"]["chunk_shape"], sharding["chunk_shape"])
-            codecs: list[dict[str, Any]] = sharding["codecs"]
-        except (KeyError, IndexError, TypeError) as error:
-            raise StoreCorruptError(f"{path} does not describe a sharded array ({error!r})") from error
-        expected = [list(shape) for shape in (self.layout.shape, self.layout.shard_shape, self.layout.chunk_shape)]
-        if list(found) != expected:
-            raise StoreCorruptError(f"{path} has shape, shard and chunk {found}, the store's specs ask for {expected}")
-        return codecs
-
-    def shard(self, number: int) -> ShardReader:
-        reader = self._open.pop(number, None)
-        if reader is None:
-            path = self._root / shard_path(self.layout.name, number, len(self.layout.shape))
-            reader = ShardReader(path, math.prod(self._per_axis), self._codec)
-        self._open[number] = reader
-        if len(self._open) > _OPEN_SHARDS:
-            self._open.popitem(last=False)  # closed when the last user lets go of it
-        return reader
-
-    def read_rows(self, first: int, count: int) -> NDArray[Any]:
-        """Rows of a two-dimensional array that start at a chunk boundary's chunk; they lie in one shard."""
-        chunk_rows, num_columns = self.layout.chunk_shape
-        shard, local = divmod(first, self.layout.shard_shape[0])
-        chunks = range(local // chunk_rows, -(-(local + count) // chunk_rows))
-        rows = np.empty((len(chunks), chunk_rows, num_columns), dtype=self.layout.dtype)
-        self.shard(shard).read(chunks, list(rows))
-        skip = local - chunks.start * chunk_rows
-        return rows.reshape(-1, num_columns)[skip : skip + count]
-
-    def read_window(self, slot: int, window: Window) -> NDArray[Any]:
-        """A rectangle of the image in a slot; only the tiles it touches are read."""
-        tile = self.layout.chunk_shape[1]
-        tiles_per_row = self._per_axis[2]
-        shard, local = divmod(slot, self.layout.shard_shape[0])
-        tile_rows = range(window.top // tile, -(-window.bottom // tile))
-        tile_cols = range(window.left // tile, -(-window.right // tile))
-        pixel_shape = (tile, *self.layout.chunk_shape[2:])
-        tiles = np.empty((len(tile_rows), len(tile_cols), *pixel_shape), dtype=self.layout.dtype)
-        for index, tile_row in enumerate(tile_rows):
-            first = local * self.chunks_per_item + tile_row * tiles_per_row + tile_cols.start
-            self.shard(shard).read(range(first, first + len(tile_cols)), list(tiles[index]))
-        image = tiles.swapaxes(1, 2).reshape(len(tile_rows) * tile, len(tile_cols) * tile, *pixel_shape[2:])
-        top, left = window.top - tile_rows.start * tile, window.left - tile_cols.start * tile
-        return image[top : top + window.bottom - window.top, left : left + window.right - window.left]
 
 
 class Store:
     """A complete store, open for reading.
 
-    Cheap to pickle: a copy in another process opens the files anew. Safe to use after a fork.
+    Cheap to pickle: a copy in another process opens the store anew. Safe to use after a fork.
 
     Parameters
     ----------
-    root : Path
-        Folder of the store.
+    url : str or Path
+        Folder or URL of the store.
+    cache : CacheSettings
+        For pieces of a remote store.
 
     Raises
     ------
     StoreNotFoundError, StoreIncompleteError, StoreMismatchError, StoreCorruptError
         If there is no store, its build has not finished, another version wrote it, or a file is broken.
+    StoreUnreachableError
+        If it cannot be read for now.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.attributes: dict[str, Any] = self._read_attributes()
-        require_format(self.attributes, str(root))
+    def __init__(self, url: str | Path, cache: CacheSettings) -> None:
+        self._settings = url, cache
+        source = open_source(url)
+        self.attributes = _read_attributes(source)
+        require_format(self.attributes, source.url)
         self.build_spec = BuildSpec.from_dict(self.attributes["spec"])
-        table = read_table(root / PATCHES_PATH, PATCH_SCHEMA)
+        self.source: ByteSource = source
+        """Where the store's bytes come from."""
+        if isinstance(source, RemoteSource) and cache.resolved_bytes() > 0:
+            pieces = PieceCache(cache.resolved_folder(), cache.resolved_bytes())
+            self.source = CachedSource(source, pieces, self.attributes)
+        table = read_table(self.source, PATCHES_PATH, PATCH_SCHEMA)
         if table.num_rows != self.attributes["num_slots"]:
-            raise StoreCorruptError(
-                f"{root / PATCHES_PATH} has {table.num_rows} rows, not {self.attributes['num_slots']}"
-            )
+            name = source.name(PATCHES_PATH)
+            raise StoreCorruptError(f"{name} has {table.num_rows} rows, not {self.attributes['num_slots']}")
         filled = table.filter(table["rejected"].is_null())
         self._slots: NDArray[np.int64] = filled["slot"].to_numpy()
         self._starts: NDArray[np.int64] = filled["start"].to_numpy()
@@ -151,25 +84,32 @@ class Store:
         self._patch_ids = filled["patch_id"].combine_chunks()
         self._sources = filled["source"].combine_chunks().dictionary_encode()
         layouts = array_layouts(self.build_spec, self.attributes["num_slots"])
-        self._arrays = {layout.name: _ShardedArray(root, layout) for layout in layouts}
+        self._arrays = {layout.name: ShardedArray(self.source, layout) for layout in layouts}
 
-    def _read_attributes(self) -> dict[str, Any]:
-        path = self.root / ROOT_METADATA
-        if not path.is_file():
-            if (self.root / PLAN_PATH).exists():
-                raise StoreIncompleteError(f"the build of {self.root} has not finished; run the same build again")
-            raise StoreNotFoundError(f"{self.root} is not a store: {path} does not exist")
-        attributes = _read_json(path).get("attributes", {}).get(ATTRIBUTE)
-        if not isinstance(attributes, dict):
-            raise StoreNotFoundError(f"{self.root} is a Zarr group, but not one written by ssl_data")
-        return attributes
-
-    def __reduce__(self) -> tuple[Callable[[Path], Store], tuple[Path]]:
-        """Pickle as the path alone."""
-        return type(self), (self.root,)
+    def __reduce__(self) -> tuple[Callable[[str | Path, CacheSettings], Store], tuple[str | Path, CacheSettings]]:
+        """Pickle as place and cache settings alone."""
+        return type(self), self._settings
 
     def __repr__(self) -> str:
-        return f"<Store {self.root}: {self.num_patches} patches of {self.patch_size} pixels>"
+        return f"<Store {self.url}: {self.num_patches} patches of {self.patch_size} pixels>"
+
+    @property
+    def url(self) -> str:
+        """Folder or URL of the store."""
+        return self.source.url
+
+    @property
+    def root(self) -> Path:
+        """Folder of the store.
+
+        Raises
+        ------
+        StoreError
+            If it is a remote one.
+        """
+        if not isinstance(self.source, LocalSource):
+            raise StoreError(f"{self.url} is not a folder; this needs a local copy of the store")
+        return self.source.root
 
     @property
     def spec(self) -> SSGSpec:
@@ -257,7 +197,7 @@ class Store:
         """
         scale = self.lq_scale
         if scale is None:
-            raise StoreError(f"{self.root} holds no low-quality patches; build it with --lq-scale")
+            raise StoreError(f"{self.url} holds no low-quality patches; build it with --lq-scale")
         sides = window or self.whole
         reduced = Window(
             top=sides.top // scale, left=sides.left // scale, bottom=sides.bottom // scale, right=sides.right // scale
@@ -285,7 +225,7 @@ class Store:
         pixels = mask_pixels(self.read_edge_mask(index), self.edge_stride)
         if len(pixels) != self._counts[index]:
             raise StoreCorruptError(
-                f"patch {self.patch_id(index)} of {self.root} has {len(pixels)} edge pixels in its mask "
+                f"patch {self.patch_id(index)} of {self.url} has {len(pixels)} edge pixels in its mask "
                 f"but {self._counts[index]} graphs; run `ssl-data verify`"
             )
         return pixels
@@ -324,17 +264,51 @@ class Store:
         return patch
 
 
-def open_store(url: str | Path) -> Store:
+def _read_attributes(source: ByteSource) -> dict[str, Any]:
+    """The description in the root metadata, whose absence says that there is no complete store."""
+    try:
+        metadata = read_json(source, ROOT_METADATA)
+    except ObjectMissingError:
+        if _exists(source, PLAN_PATH):
+            message = f"the build of {source.url} has not finished; run the same build again"
+            raise StoreIncompleteError(message) from None
+        raise StoreNotFoundError(f"{source.url} is not a store: {source.name(ROOT_METADATA)} does not exist") from None
+    attributes = metadata.get("attributes", {}).get(ATTRIBUTE)
+    if not isinstance(attributes, dict):
+        raise StoreNotFoundError(f"{source.url} is a Zarr group, but not one written by ssl_data")
+    return attributes
+
+
+def _exists(source: ByteSource, path: str) -> bool:
+    try:
+        source.open(path).close()
+    except ObjectMissingError:
+        return False
+    return True
+
+
+def open_store(url: str | Path, *, cache_dir: str | Path | None = None, cache_bytes: int | None = None) -> Store:
     """Open a complete store for reading.
 
     Parameters
     ----------
     url : str or Path
-        Folder of the store.
+        Folder of the store, or its URL (s3://, gs://, az://, abfs://, http://, https://, file://). Credentials and
+        endpoint come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL,
+        AWS_ALLOW_HTTP, and the like for other clouds.
+    cache_dir : str or Path, optional
+        Folder for pieces of remote stores, shared by all processes of a machine; where not given, SSL_DATA_CACHE_DIR,
+        else ``ssl_data`` in XDG_CACHE_HOME or ``~/.cache``.
+    cache_bytes : int, optional
+        Limit of that folder, in bytes; 0 for no cache; where not given, SSL_DATA_CACHE_BYTES, else 32 GiB.
 
     Raises
     ------
-    StoreNotFoundError, StoreIncompleteError, StoreMismatchError, StoreCorruptError
+    StoreNotFoundError, StoreIncompleteError, StoreMismatchError, StoreCorruptError, StoreUnreachableError
         See `Store`.
+    ConfigError
+        For cache settings out of their range.
+    MissingDependencyError
+        If a remote store needs obstore, and it is not installed.
     """
-    return Store(Path(url))
+    return Store(url, CacheSettings(folder=cache_dir, num_bytes=cache_bytes))

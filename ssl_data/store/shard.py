@@ -7,7 +7,6 @@ that was never written. Chunks are written here in index order, so that neighbou
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -16,11 +15,10 @@ from ssl_data.errors import StoreCorruptError
 from ssl_data.store.codec import crc32c
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from ssl_data.store.codec import ChunkCodec
+    from ssl_data.store.source import ByteFile
 
 __all__ = ["ShardReader", "ShardWriter"]
 
@@ -73,11 +71,10 @@ class ShardWriter:
 class ShardReader:
     """Reads chunks of one shard file; the index is read and checked once.
 
-    Uses positioned reads only, so that one open file may be shared by forked processes.
-
     Parameters
     ----------
-    path : Path
+    file : ByteFile
+        Open; may be shared by forked processes, as this object may.
     num_chunks : int
     codec : ChunkCodec
 
@@ -87,40 +84,24 @@ class ShardReader:
         If the file is missing, too short, or its index altered.
     """
 
-    def __init__(self, path: Path, num_chunks: int, codec: ChunkCodec) -> None:
-        self.path = path
+    def __init__(self, file: ByteFile, num_chunks: int, codec: ChunkCodec) -> None:
+        self.path = file.name
+        self._file = file
         self._codec = codec
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise StoreCorruptError(f"{path} is missing; run `ssl-data verify` on the store") from None
-        try:
-            self._index = self._read_index(num_chunks)
-        except BaseException:
-            self.close()
-            raise
+        self._index = self._read_index(num_chunks)
 
     def _read_index(self, num_chunks: int) -> NDArray[np.uint64]:
         num_bytes = num_chunks * 2 * _INDEX_DTYPE.itemsize
-        file_bytes = os.fstat(self._descriptor).st_size
-        start = file_bytes - num_bytes - _CHECKSUM_BYTES
-        tail = self._pread(start, num_bytes + _CHECKSUM_BYTES) if start >= 0 else b""
+        start = self._file.num_bytes - num_bytes - _CHECKSUM_BYTES
+        tail = self._file.read(start, num_bytes + _CHECKSUM_BYTES) if start >= 0 else b""
         if not tail or crc32c(tail[:num_bytes]) != tail[num_bytes:]:
+            self._file.forget(max(start, 0), num_bytes + _CHECKSUM_BYTES)
             raise StoreCorruptError(f"{self.path} is truncated or its index was altered; run `ssl-data verify`")
         index = np.frombuffer(tail, dtype=_INDEX_DTYPE, count=2 * num_chunks).reshape(num_chunks, 2)
         written = index[index[:, 0] != _MISSING]
         if len(written) and int((written[:, 0] + written[:, 1]).max()) > start:
             raise StoreCorruptError(f"the index of {self.path} points outside the file; run `ssl-data verify`")
         return index
-
-    def _pread(self, offset: int, num_bytes: int) -> bytes:
-        content = os.pread(self._descriptor, num_bytes, offset)
-        while len(content) < num_bytes:  # one call returns at most 2 GiB, and may be cut short by a signal
-            more = os.pread(self._descriptor, num_bytes - len(content), offset + len(content))
-            if not more:
-                raise StoreCorruptError(f"{self.path} ends at byte {offset + len(content)}; run `ssl-data verify`")
-            content += more
-        return content
 
     def read(self, chunks: range, outs: list[NDArray[Any]]) -> None:
         """Decode a run of chunks, one after the other, into the arrays `outs`, with a single read of the file.
@@ -137,11 +118,12 @@ class ShardReader:
             missing = chunks[int(np.argmax(index[:, 0] == _MISSING))]
             raise StoreCorruptError(f"chunk {missing} of {self.path} was never written; run `ssl-data verify`")
         first = int(index[:, 0].min())
-        content = memoryview(self._pread(first, int(index.sum(axis=1).max()) - first))
+        content = memoryview(self._file.read(first, int(index.sum(axis=1).max()) - first))
         for chunk, (offset, num_bytes), out in zip(chunks, index.tolist(), outs, strict=True):
             try:
                 self._codec.decode_into(content[offset - first : offset - first + num_bytes], out)
             except StoreCorruptError as error:
+                self._file.forget(offset, num_bytes)
                 raise StoreCorruptError(f"chunk {chunk} of {self.path}: {error}; run `ssl-data verify`") from error
 
     def has(self, chunk: int) -> bool:
@@ -150,10 +132,4 @@ class ShardReader:
 
     def close(self) -> None:
         """Close the file; reading afterwards fails."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
-            self.close()
+        self._file.close()

@@ -66,7 +66,7 @@ class StoreSummary:
 
 def summarize_store(store: Store) -> StoreSummary:
     """Count a store's contents from its manifest; no array is read."""
-    files = read_table(store.root / FILES_PATH, FILE_SCHEMA)
+    files = read_table(store.source, FILES_PATH, FILE_SCHEMA)
     sizes: dict[str, int] = {}
     for path, num_bytes in zip(files["path"].to_pylist(), files["num_bytes"].to_pylist(), strict=True):
         array = path.split("/", 1)[0]
@@ -83,9 +83,9 @@ def summarize_store(store: Store) -> StoreSummary:
         for layout in array_layouts(store.build_spec, store.attributes["num_slots"])
     )
     density = store.num_edge_pixels / store.patch_size**2 if store.num_patches else np.zeros(1)
-    rejected = read_table(store.root / REJECTED_PATH, REJECTED_SCHEMA)
+    rejected = read_table(store.source, REJECTED_PATH, REJECTED_SCHEMA)
     return StoreSummary(
-        path=str(store.root),
+        path=store.url,
         dataset=store.attributes["dataset"],
         fingerprint=store.attributes["fingerprint"],
         spec=store.build_spec.to_dict(),

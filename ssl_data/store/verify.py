@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_data.errors import (
@@ -12,13 +11,20 @@ from ssl_data.errors import (
     StoreIncompleteError,
     StoreMismatchError,
     StoreNotFoundError,
+    StoreUnreachableError,
 )
 from ssl_data.store.layout import FILES_PATH
-from ssl_data.store.manifest import FILE_SCHEMA, file_sha256, read_table
-from ssl_data.store.reader import Store, open_store
+from ssl_data.store.locate import open_source
+from ssl_data.store.manifest import FILE_SCHEMA, FileRecord, read_table
+from ssl_data.store.reader import open_store
+from ssl_data.store.source import ObjectMissingError, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from ssl_data.store.reader import Store
+    from ssl_data.store.source import ByteSource
 
 __all__ = ["verify_store"]
 
@@ -29,7 +35,7 @@ def verify_store(url: str | Path, *, deep: bool = False) -> list[Problem]:
     Parameters
     ----------
     url : str or Path
-        Folder of the store.
+        Folder or URL of the store; a remote one is read past the cache.
     deep : bool
         Also decode every chunk and compare masks, graph counts and the codes' invariants (the search centre has code
         255), besides sizes and SHA-256 of all files.
@@ -43,37 +49,47 @@ def verify_store(url: str | Path, *, deep: bool = False) -> list[Problem]:
     ------
     StoreNotFoundError, StoreIncompleteError, StoreMismatchError
         If there is no complete store of this version to verify.
+    StoreUnreachableError
+        If the store, or one of its objects, cannot be read for now.
     """
-    root = Path(url)
+    source = open_source(url)
     try:
-        store = open_store(root)
-    except (StoreNotFoundError, StoreIncompleteError, StoreMismatchError):
+        store = open_store(url, cache_bytes=0)  # what is there now, not what was there once
+    except (StoreNotFoundError, StoreIncompleteError, StoreMismatchError, StoreUnreachableError):
         raise
     except StoreError as error:
-        return [Problem(where=str(root), kind="unreadable", message=str(error)), *_problems_of_files(root)]
-    problems = [*_problems_of_files(root, store)]
+        return [Problem(where=source.url, kind="unreadable", message=str(error)), *_problems_of_files(source)]
+    problems = [*_problems_of_files(source, store.attributes["files_sha256"])]
     if deep and not problems:
         problems += _problems_of_patches(store)
     return problems
 
 
-def _problems_of_files(root: Path, store: Store | None = None) -> Iterator[Problem]:
+def _problems_of_files(source: ByteSource, files_sha256: str | None = None) -> Iterator[Problem]:
     try:
-        table = read_table(root / FILES_PATH, FILE_SCHEMA)
+        table = read_table(source, FILES_PATH, FILE_SCHEMA)
     except StoreCorruptError as error:
         yield Problem(where=FILES_PATH, kind="unreadable", message=str(error))
         return
-    if store is not None and file_sha256(root / FILES_PATH) != store.attributes["files_sha256"]:
+    if files_sha256 is not None and sha256_of(source.open(FILES_PATH)) != files_sha256:
         yield Problem(where=FILES_PATH, kind="altered", message="its hash differs from the one in the root attributes")
-    for file in table.to_pylist():
-        path = root / file["path"]
-        if not path.is_file():
-            yield Problem(where=file["path"], kind="missing-file", message="the file does not exist")
-        elif path.stat().st_size != file["num_bytes"]:
-            message = f"the file has {path.stat().st_size} bytes instead of {file['num_bytes']}"
-            yield Problem(where=file["path"], kind="wrong-size", message=message)
-        elif file_sha256(path) != file["sha256"]:
-            yield Problem(where=file["path"], kind="altered", message="its SHA-256 differs from the manifest")
+    for row in table.to_pylist():
+        problem = _problem_of_file(source, FileRecord(**row))
+        if problem is not None:
+            yield problem
+
+
+def _problem_of_file(source: ByteSource, record: FileRecord) -> Problem | None:
+    try:
+        file = source.open(record.path)
+        if file.num_bytes != record.num_bytes:
+            message = f"the file has {file.num_bytes} bytes instead of {record.num_bytes}"
+            return Problem(where=record.path, kind="wrong-size", message=message)
+        if sha256_of(file) != record.sha256:
+            return Problem(where=record.path, kind="altered", message="its SHA-256 differs from the manifest")
+    except ObjectMissingError:
+        return Problem(where=record.path, kind="missing-file", message="the file does not exist")
+    return None
 
 
 def _problems_of_patches(store: Store) -> Iterator[Problem]:

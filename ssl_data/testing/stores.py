@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_Spec = TypeVar("_Spec", PatchSpec, EdgeSpec, SSGSpec, StoreSpec)
+
 __all__ = ["synthetic_image", "tiny_store", "write_images"]
 
 
@@ -29,7 +32,8 @@ def synthetic_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]
         rows, cols = random.integers(3, 24, size=2)
         image[top : top + rows, left : left + cols] = random.integers(0, 256, size=3)
     image += random.normal(0, 2, image.shape)
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def write_images(folder: Path, sizes: Sequence[tuple[int, int]], *, seed: int = 0) -> Path:
@@ -54,13 +58,22 @@ def tiny_store(folder: Path, *, sizes: Sequence[tuple[int, int]] = ((96, 128), (
         share a shard unless told otherwise.
     """
     fields = {"patch_size": 64, "step": 32, "patches_per_shard": 2, "chunk_rows": 64, **changes}
-    specs = {}
-    for name, spec in (("patch", PatchSpec), ("edge", EdgeSpec), ("ssg", SSGSpec), ("store", StoreSpec)):
-        own = {field: fields.pop(field) for field in spec.__dataclass_fields__ if field in fields}
-        specs[name] = spec(**own)
+
+    def take(spec: type[_Spec]) -> _Spec:
+        return spec(
+            **{field.name: fields.pop(field.name) for field in dataclasses.fields(spec) if field.name in fields}
+        )
+
+    config = BuildConfig(
+        dataset=str(folder / "images"),
+        out=str(folder / "store.zarr"),
+        patch=take(PatchSpec),
+        edge=take(EdgeSpec),
+        ssg=take(SSGSpec),
+        store=take(StoreSpec),
+    )
     if fields:
         raise TypeError(f"no spec has a field {', '.join(sorted(fields))}")
-    images = write_images(folder / "images", sizes)
-    config = BuildConfig(dataset=str(images), out=str(folder / "store.zarr"), **specs)
+    write_images(folder / "images", sizes)
     build(config)
     return open_store(config.out)

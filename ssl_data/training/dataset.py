@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from ssl_data.kernels.ssg import self_similarity_graph
 from ssl_data.store.reader import Store, open_store
 from ssl_data.training.augment import Augmentation, flip_probability
 from ssl_data.training.batch import SSGBatch
+from ssl_data.training.degradation import BICUBIC, Degradation, draw_degradation, find_degradation
+from ssl_data.training.recipes import Recipe, load_recipe, recipe_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,21 +46,26 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         Keep only edge pixels with ``row % edge_stride == col % edge_stride``, counted in the sample as it comes out.
         Needs a store of all edge pixels. Without it, all stored graphs are used.
     seed : int
-        Of crops and flips.
+        Of crops, flips and degradations.
+    degradation : str or Degradation, optional
+        What a trainer needs that makes the low-quality images itself: a name from `ssl_data.training.degradation`, e.g.
+        "realesrgan", or an object of one's own. Its fields take the place of "lq". "bicubic" stands for the stored
+        low-quality patches, and insists on them.
 
     Raises
     ------
     ConfigError
-        For a crop that does not fit, or an `edge_stride` the store cannot serve.
+        For a crop that does not fit, or an `edge_stride` or a `degradation` the store cannot serve.
     StoreError
         If the store cannot be opened.
 
     Notes
     -----
     A sample is a dictionary: "gt" float32 (3, H, W) RGB in [0, 1]; "gt_mask" float32 (1, H, W), 1 at the edge pixels
-    that have a graph in this sample; "lq" float32 (3, H/s, W/s) where the store holds low-quality patches; "ssg"
-    `SSGBatch` of this one image, rows in row-major order of the edge pixels; "patch_id" str. Use `collate` as the
-    loader's ``collate_fn``. Samples are a pure function of (seed, epoch, index).
+    that have a graph in this sample; "lq" float32 (3, H/s, W/s) where the store holds low-quality patches, or
+    else the fields of the `degradation`; "ssg" `SSGBatch` of this one image, rows in row-major order of the edge
+    pixels; "patch_id" str. Use `collate` as the loader's ``collate_fn``. Samples are a pure function of (seed, epoch,
+    index).
     """
 
     def __init__(  # noqa: PLR0913 - the public contract: each is a choice of its own
@@ -72,12 +79,16 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         transpose: bool | float = False,
         edge_stride: int | None = None,
         seed: int = 0,
+        degradation: str | Degradation | None = None,
     ) -> None:
         self.store = store if isinstance(store, Store) else open_store(store)
         if border not in get_args(Border):
             raise ConfigError(f"border must be one of {', '.join(get_args(Border))}, got {border!r}")
         self._border = border
         self._load_stride = self._check_edge_stride(edge_stride)
+        self._degradation = find_degradation(degradation)
+        if degradation == BICUBIC and self.store.lq_scale is None:
+            raise ConfigError(f"degradation 'bicubic' needs low-quality patches, which {self.store.url} does not hold")
         self._augmentation = Augmentation(
             patch_size=self.store.patch_size,
             crop_size=self._check_crop_size(crop_size),
@@ -89,6 +100,39 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         )
         # In shared memory, so that workers which live on from one epoch to the next see the new one.
         self._epoch: torch.Tensor = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_recipe(
+        cls,
+        recipe: str | Recipe,
+        store: str | Path | Store,
+        *,
+        seed: int = 0,
+        **changes: Any,  # noqa: ANN401 - any option of the class
+    ) -> Self:
+        """The dataset that a published model is trained with.
+
+        Parameters
+        ----------
+        recipe : str or Recipe
+            E.g. "ESRGAN-SSL", see ``ssl-data datasets --recipes``, or the path of a recipe file.
+        store : str, Path or Store
+            A complete store.
+        seed : int
+            Of crops, flips and degradations.
+        **changes
+            Options of the class which differ from the recipe's, e.g. ``crop_size=96``.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown or faulty recipe, or an option that cannot be served.
+        StoreMismatchError
+            If the store does not hold what the recipe needs; every difference is listed.
+        """
+        recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+        store = store if isinstance(store, Store) else open_store(store)
+        return cls(store, seed=seed, **recipe_options(recipe, store, changes))
 
     def _check_crop_size(self, crop_size: int | None) -> int:
         patch_size, spec = self.store.patch_size, self.store.spec
@@ -141,7 +185,11 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
             ),
             "patch_id": self.store.patch_id(index),
         }
-        if self.store.lq_scale is not None:
+        if self._degradation is not None:
+            seed, epoch = self._augmentation.seed, int(self._epoch)
+            fields = draw_degradation(self._degradation, seed=seed, epoch=epoch, index=index)
+            sample.update({name: torch.from_numpy(array) for name, array in fields.items()})
+        elif self.store.lq_scale is not None:
             sample["lq"] = _to_tensor(self.store.read_lq(index, window), turn)
         return sample
 
@@ -155,16 +203,18 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         rows = np.flatnonzero((interior if self._border == "interior" else window).contains(stored))
         pixels = stored[rows] - np.array([window.top, window.left], dtype=np.int32)
         turned = turn.pixels(pixels, size, size)
-        order = np.flatnonzero(turned[:, 0] % self._load_stride == turned[:, 1] % self._load_stride)
+        if self._load_stride > 1:
+            kept = turned[:, 0] % self._load_stride == turned[:, 1] % self._load_stride
+            rows, pixels, turned = rows[kept], pixels[kept], turned[kept]
         if not turn.is_identity:
-            order = order[np.argsort(turned[order, 0] * size + turned[order, 1])]
-        rows, pixels, turned = rows[order], pixels[order], turned[order]
+            order = np.argsort(turned[:, 0] * size + turned[:, 1])
+            rows, pixels, turned = rows[order], pixels[order], turned[order]
         codes = self._stored_codes(index, rows)
         if self._border == "exact":
             ring = np.flatnonzero(~interior.contains(stored[rows]))
             if len(ring):
                 codes[ring] = self_similarity_graph(crop, pixels[ring], spec, output="codes")
-        return turned, codes if turn.is_identity else codes[:, turn.columns(spec.positions_per_side)]
+        return turned, codes if turn.is_identity else turn.graphs(codes)
 
     def _stored_codes(self, index: int, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
         """The stored codes of some rows of a patch, in the order given: one read from the first to the last of them."""

@@ -4,6 +4,7 @@ import pytest
 
 from ssl_data.errors import StoreCorruptError
 from ssl_data.store.layout import record_path
+from ssl_data.store.local import LocalSource
 from ssl_data.store.manifest import (
     FILE_SCHEMA,
     REJECTED_SCHEMA,
@@ -43,7 +44,7 @@ def root(tmp_path):
 
 
 def test_a_record_is_read_as_it_was_written(root):
-    assert read_record(root, 1) == make_record()
+    assert read_record(LocalSource(root), 1) == make_record()
 
 
 def test_equal_records_are_equal_bytes():
@@ -52,7 +53,7 @@ def test_equal_records_are_equal_bytes():
 
 def test_a_missing_record_is_named(root):
     with pytest.raises(StoreCorruptError, match=r"shard-00002\.parquet is missing"):
-        read_record(root, 2)
+        read_record(LocalSource(root), 2)
 
 
 def test_altered_tables_are_refused_or_harmless(root):
@@ -63,7 +64,7 @@ def test_altered_tables_are_refused_or_harmless(root):
         altered[place] ^= 0x20
         path.write_bytes(altered)
         try:
-            record = read_record(root, 1)
+            record = read_record(LocalSource(root), 1)
         except StoreCorruptError:
             continue
         # Parquet's footer has no checksum of its own; the record's SHA-256 in files.parquet covers it.
@@ -74,7 +75,7 @@ def test_a_table_with_other_columns_is_refused(tmp_path):
     path = tmp_path / "files.parquet"
     path.write_bytes(encode_table(REJECTED_SCHEMA, []))
     with pytest.raises(StoreCorruptError, match="has columns"):
-        read_table(path, FILE_SCHEMA)
+        read_table(LocalSource(tmp_path), path.name, FILE_SCHEMA)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"not a table at all"])
@@ -82,4 +83,4 @@ def test_files_that_are_no_tables_are_refused(tmp_path, content):
     path = tmp_path / "files.parquet"
     path.write_bytes(content)
     with pytest.raises(StoreCorruptError, match="does not decode"):
-        read_table(path, FILE_SCHEMA)
+        read_table(LocalSource(tmp_path), path.name, FILE_SCHEMA)

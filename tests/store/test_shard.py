@@ -1,12 +1,14 @@
 """One shard file."""
 
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
 
 from ssl_data.errors import StoreCorruptError
 from ssl_data.store.codec import chunk_codec
+from ssl_data.store.local import LocalFile
 from ssl_data.store.shard import ShardReader, ShardWriter
 
 NUM_CHUNKS = 6
@@ -29,7 +31,7 @@ def shard(tmp_path):
 
 
 def open_shard(path):
-    return ShardReader(path, NUM_CHUNKS, chunk_codec("balanced"))
+    return ShardReader(LocalFile(path), NUM_CHUNKS, chunk_codec("balanced"))
 
 
 def test_a_run_of_chunks_is_read_at_once(shard):
@@ -62,8 +64,10 @@ def test_a_chunk_never_written_is_an_error_and_not_zeros(shard):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(StoreCorruptError, match="nowhere is missing"):
+    with pytest.raises(StoreCorruptError, match="nowhere is missing") as caught:
         open_shard(tmp_path / "nowhere")
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - made here; as a worker hands it to its parent
+    assert str(copy) == str(caught.value)
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, -1])
