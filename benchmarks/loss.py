@@ -5,6 +5,9 @@ uint8 codes, as a store gives them. An entry is one of the 625 values of a graph
 `Tensor.unfold` and autograd (``benchmarks/unfold_loss.py``), on one small crop, because its memory allows no more; time
 per entry does not depend on the number of edge pixels there. Peak memory is measured in a fresh process each: on a CPU
 the growth of the resident set from before the step to its highest point, on a GPU what the allocator reports.
+
+With ``--device cuda`` both backends are measured, triton and torch. A small crop shows little there but the launching
+of kernels: compare them on the large batches, in the column "times faster than torch".
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 
 _SPEC = ssl_data.SSGSpec()
 _ROUNDS = 5
-_OURS, _UNFOLD = "ssl_data", "unfold + autograd"
+_UNFOLD = "unfold + autograd"
+_BACKENDS = {"ssl_data": "auto", "ssl_data, triton": "triton", "ssl_data, torch": "torch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,7 @@ _LOADS = [
     Load(count=4, side=128, edge_stride=3),
     Load(count=4, side=256, edge_stride=3),
 ]
+_GPU_LOADS = [*_LOADS, Load(count=16, side=256), Load(count=16, side=256, edge_stride=3)]
 
 
 def load_batch(paths: Sequence[Path], load: Load, device: str) -> tuple[torch.Tensor, ssl_data.SSGBatch]:
@@ -74,12 +79,18 @@ def load_batch(paths: Sequence[Path], load: Load, device: str) -> tuple[torch.Te
     return sr.to(device).requires_grad_(), ssl_data.collate(samples)["ssg"].to(device)
 
 
+def candidates(loads: Sequence[Load], device: str) -> list[tuple[str, Load]]:
+    """What is measured: the yardstick on the first load only, ours on all."""
+    ours = ["ssl_data"] if device == "cpu" else ["ssl_data, triton", "ssl_data, torch"]
+    return [(_UNFOLD, loads[0]), *((name, load) for load in loads for name in ours)]
+
+
 def make_step(name: str, sr: torch.Tensor, ssg: ssl_data.SSGBatch) -> Callable[[], None]:
-    """Forward and backward by one of the two implementations."""
-    loss = ssl_data.SelfSimilarityLoss(_SPEC)
+    """Forward and backward by one of the implementations."""
+    loss = ssl_data.SelfSimilarityLoss(_SPEC, backend=_BACKENDS.get(name, "auto"))
 
     def step() -> None:
-        terms = loss(sr, ssg) if name == _OURS else unfold_loss(sr, ssg, _SPEC)
+        terms = loss(sr, ssg) if name in _BACKENDS else unfold_loss(sr, ssg, _SPEC)
         sr.grad = None
         terms.total.backward()
         if sr.is_cuda:
@@ -116,14 +127,14 @@ def peak_bytes(name: str, load: Load, options: Any) -> int:  # noqa: ANN401 - pa
 
 def measure_speed(paths: Sequence[Path], loads: Sequence[Load], rounds: int, options: Any) -> list[dict[str, Any]]:  # noqa: ANN401
     """Nanoseconds per entry of all candidates, measured in turn; the yardstick on the first load only."""
-    candidates, edge_pixels = {}, {}
-    for name, load in [(_UNFOLD, loads[0]), *((_OURS, load) for load in loads)]:
+    steps, edge_pixels = {}, {}
+    for name, load in candidates(loads, options.device):
         sr, ssg = load_batch(paths, load, options.device)
-        candidates[f"{name}, {load}"] = make_step(name, sr, ssg)
+        steps[f"{name}, {load}"] = make_step(name, sr, ssg)
         edge_pixels[f"{name}, {load}"] = len(ssg), len(ssg) / (load.count * load.side**2)
     one_thread = options.device == "cpu" and options.threads == 1
     clock = time.process_time if one_thread else time.perf_counter
-    seconds = medians(candidates, rounds=rounds, clock=clock)
+    seconds = medians(steps, rounds=rounds, clock=clock)
     rows = []
     for key, value in seconds.items():
         count, density = edge_pixels[key]
@@ -131,13 +142,16 @@ def measure_speed(paths: Sequence[Path], loads: Sequence[Load], rounds: int, opt
         rows.append({**row, "ns/entry": value / (count * _SPEC.num_positions) * 1e9})
     for row in rows:
         row["times faster"] = rows[0]["ns/entry"] / row["ns/entry"]
+    if options.device != "cpu":
+        for ours, torch_path in zip(rows[1::2], rows[2::2], strict=True):
+            ours["times faster than torch"] = torch_path["ns/entry"] / ours["ns/entry"]
     return rows
 
 
 def measure_memory(paths: Sequence[Path], loads: Sequence[Load], options: Any) -> list[dict[str, Any]]:  # noqa: ANN401
     """Peak memory of the same candidates, each in a process of its own."""
     rows: list[dict[str, Any]] = []
-    for name, load in [(_UNFOLD, loads[0]), *((_OURS, load) for load in loads)]:
+    for name, load in candidates(loads, options.device):
         count = len(load_batch(paths, load, "cpu")[1])
         peak = peak_bytes(name, load, options)
         row = {"implementation, images": f"{name}, {load}", "edge pixels": count, "peak MB": peak / 1e6}
@@ -153,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... [cpu]")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU; with 1, processor time counts [1]")
     parser.add_argument(
-        "--peak", choices=[_OURS, _UNFOLD], help="print only one implementation's peak memory, in bytes"
+        "--peak", choices=[*_BACKENDS, _UNFOLD], help="print only one implementation's peak memory, in bytes"
     )
     parser.add_argument("--load", default="1,64,1", help="with --peak: images, side, edge_stride")
     options = parser.parse_args(arguments)
@@ -165,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(peak_bytes_here(make_step(options.peak, *batch), options.device))
         return
     rounds = options.rounds or (1 if options.tiny else _ROUNDS)
-    loads = [_TINY] if options.tiny else [_COMPARED, *_LOADS]
+    loads = [_TINY] if options.tiny else [_COMPARED, *(_LOADS if options.device == "cpu" else _GPU_LOADS)]
     device = (
         torch.cuda.get_device_name(options.device) if options.device != "cpu" else f"CPU, {options.threads} threads"
     )

@@ -30,31 +30,27 @@ the search area, radius f of the windows, k = 2 f + 1. "Entry" is one of the N K
     Written: 3 values per pixel. Scattering one atomic addition per window pixel would be 6 k^2 = 486 of them per entry.
     Where no edge pixel reaches the block, nothing is computed.
 
-The limits of sizes that the blocks set are in `ssl_data.kernels.triton_loss`. Terms are added in runs of one window row,
-and these once more, so that rounding grows with 3 k + k additions and not with 3 k^2. The centre of a graph has
-similarity 1, the largest that there is: the exponentials can be added as they are.
+The limits of sizes that the blocks set are in `ssl_data.kernels.triton_loss`. Terms of an ssd are added in runs of one
+window row, and these once more, so that rounding grows with 3 k + k additions and not with 3 k^2. Similarities, at most
+1 each, are added in float64 as Eq. 4 has them; a constant under the exponential would change what its 1e-10 does.
 """
 
-from __future__ import annotations
+# ruff: noqa: PLR0913, PLR0917 - a kernel has no objects to carry its arguments
 
-from typing import Any
+from __future__ import annotations
 
 import triton  # type: ignore[import-untyped,import-not-found,unused-ignore]
 import triton.language as tl  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
 __all__ = ["entry_gradient_kernel", "graph_kernel", "image_gradient_kernel"]
 
-# Within kernels, everything is a block of values, a pointer or a number known when the kernel is compiled.
-Block = Any
-Pointer = Any
-
 _FLOOR = tl.constexpr(1e-10)
 """Graphs are clamped below at this value before their logarithm is taken."""
 _LOG_FLOOR = tl.constexpr(-23.025850929940457)
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def _target(graphs: Pointer, entries: Block, mask: Block, coded: tl.constexpr) -> Block:
+@triton.jit  # type: ignore[misc,untyped-decorator,unused-ignore]
+def _target(graphs: tl.tensor, entries: tl.tensor, mask: tl.tensor, coded: tl.constexpr) -> tl.tensor:
     """Graphs of the ground truth of some edge pixels: float32 (P, lanes), 0 where masked."""
     if coded:
         codes = tl.load(graphs + entries, mask=mask, other=0).to(tl.int32)
@@ -66,18 +62,18 @@ def _target(graphs: Pointer, entries: Block, mask: Block, coded: tl.constexpr) -
     return target
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def graph_kernel(  # noqa: PLR0913 - a kernel has no objects to carry them
-    padded: Pointer,
-    centre: Pointer,
-    graphs: Pointer,
-    similar: Pointer,
-    defects: Pointer,
-    terms: Pointer,
-    num_pixels: Block,
-    width: Block,
-    plane: Block,
-    exponent: Block,
+@triton.jit  # type: ignore[misc,untyped-decorator,unused-ignore]
+def graph_kernel(
+    canvas: tl.tensor,
+    centre: tl.tensor,
+    graphs: tl.tensor,
+    similar: tl.tensor,
+    defects: tl.tensor,
+    terms: tl.tensor,
+    num_pixels: tl.tensor,
+    width: tl.tensor,
+    plane: tl.tensor,
+    exponent: tl.tensor,
     coded: tl.constexpr,
     clipped: tl.constexpr,
     side: tl.constexpr,
@@ -90,9 +86,10 @@ def graph_kernel(  # noqa: PLR0913 - a kernel has no objects to carry them
 
     Parameters
     ----------
-    padded : float32 (B, 3, H, W)
+    canvas : float32 (B, 3, H, W)
+        The images, padded.
     centre : int64 (N,)
-        Index of the edge pixels in the first plane of their images, counted from the beginning of `padded`.
+        Index of the edge pixels in the first plane of their images, counted from the beginning of `canvas`.
     graphs : uint8 or float (N, K)
         Of the ground truth; codes if `coded`.
     similar : float32 (N, K)
@@ -134,8 +131,8 @@ def graph_kernel(  # noqa: PLR0913 - a kernel has no objects to carry them
                 seen_col = (dx + jx >= -reach) & (dx + jx <= reach)
                 seen = present & (seen_row & seen_col)[None, :]
             for channel in tl.static_range(3):
-                own = tl.load(padded + here + (shift + channel * plane), mask=row < num_pixels, other=0.0)
-                other = tl.load(padded + there + (shift + channel * plane), mask=seen, other=0.0)
+                own = tl.load(canvas + here + (shift + channel * plane), mask=row < num_pixels, other=0.0)
+                other = tl.load(canvas + there + (shift + channel * plane), mask=seen, other=0.0)
                 difference = own[:, None] - other
                 of_row += difference * difference
         ssd += of_row
@@ -157,19 +154,19 @@ def graph_kernel(  # noqa: PLR0913 - a kernel has no objects to carry them
     tl.store(terms + num_pixels + row, tl.sum(tl.abs(x - y), axis=1), mask=row < num_pixels)
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def _row_gradient(  # noqa: PLR0913 - a kernel has no objects to carry them
-    similar: Pointer,
-    defects: Pointer,
-    graphs: Pointer,
-    row: Block,
-    more: Block,
-    kl_weight: Block,
-    l1_weight: Block,
+@triton.jit  # type: ignore[misc,untyped-decorator,unused-ignore]
+def _row_gradient(
+    similar: tl.tensor,
+    defects: tl.tensor,
+    graphs: tl.tensor,
+    row: tl.tensor,
+    more: tl.tensor,
+    kl_weight: tl.tensor,
+    l1_weight: tl.tensor,
     coded: tl.constexpr,
     num_positions: tl.constexpr,
     lanes: tl.constexpr,
-) -> Block:
+) -> tl.tensor:
     """dL/dssd of the rows where `more`: float32 (P, lanes), elsewhere 0.
 
     Softmax form, see the Function `_Divergences` of `ssl_data.training.loss`. Without rounding, KL's part is x sum(y) -
@@ -189,17 +186,17 @@ def _row_gradient(  # noqa: PLR0913 - a kernel has no objects to carry them
     return (signs + shared[:, None]) * x + (x - y) * kl_weight
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def entry_gradient_kernel(  # noqa: PLR0913 - a kernel has no objects to carry them
-    similar: Pointer,
-    defects: Pointer,
-    graphs: Pointer,
-    order: Pointer,
-    centre: Pointer,
-    weights: Pointer,
-    gradients: Pointer,
-    outside: Pointer,
-    num_pixels: Block,
+@triton.jit  # type: ignore[misc,untyped-decorator,unused-ignore]
+def entry_gradient_kernel(
+    similar: tl.tensor,
+    defects: tl.tensor,
+    graphs: tl.tensor,
+    order: tl.tensor,
+    centre: tl.tensor,
+    weights: tl.tensor,
+    gradients: tl.tensor,
+    outside: tl.tensor,
+    num_pixels: tl.tensor,
     coded: tl.constexpr,
     clipped: tl.constexpr,
     side: tl.constexpr,
@@ -239,9 +236,7 @@ def entry_gradient_kernel(  # noqa: PLR0913 - a kernel has no objects to carry t
     more = first
     while tl.max(more.to(tl.int32), axis=0) > 0:
         row = tl.load(order + at, mask=more, other=0)
-        gradient += _row_gradient(
-            similar, defects, graphs, row, more, kl_weight, l1_weight, coded, side * side, lanes
-        )
+        gradient += _row_gradient(similar, defects, graphs, row, more, kl_weight, l1_weight, coded, side * side, lanes)
         at += 1
         more = more & (tl.load(centre + at, mask=more & (at < num_pixels), other=-1) == own)
 
@@ -259,28 +254,15 @@ def entry_gradient_kernel(  # noqa: PLR0913 - a kernel has no objects to carry t
             tl.store(outside + sorted_row * (window_size * window_size) + pixel, energy_weight, mask=first)
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def _rows_at(rows: Pointer, row: Block, col: Block, height: Block, width: Block) -> Block:
-    """The rows of the gradients that belong to pixels: int64, -1 where there is no edge pixel, or no image."""
-    inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
-    return tl.load(rows + (row * width + col), mask=inside, other=-1).to(tl.int64)
-
-
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def _band(offset: Block, first: Block, last: Block) -> Block:
-    """Matrix that adds up runs: 1 where the offset between output and input lies in first .. last, else 0."""
-    return ((offset >= first) & (offset <= last)).to(tl.float32)
-
-
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def image_gradient_kernel(  # noqa: PLR0913, PLR0915 - a kernel has no objects to carry them, and no arrays of blocks
-    padded: Pointer,
-    gradients: Pointer,
-    outside: Pointer,
-    rows: Pointer,
-    result: Pointer,
-    height: Block,
-    width: Block,
+@triton.jit  # type: ignore[misc,untyped-decorator,unused-ignore]
+def image_gradient_kernel(  # noqa: PLR0915 - a kernel has no arrays of blocks, over which to loop for channels
+    canvas: tl.tensor,
+    gradients: tl.tensor,
+    outside: tl.tensor,
+    rows: tl.tensor,
+    result: tl.tensor,
+    width: tl.tensor,
+    plane: tl.tensor,
     clipped: tl.constexpr,
     side: tl.constexpr,
     stride: tl.constexpr,
@@ -291,39 +273,40 @@ def image_gradient_kernel(  # noqa: PLR0913, PLR0915 - a kernel has no objects t
 
     Parameters
     ----------
-    padded : float32 (B, 3, H, W)
+    canvas : float32 (B, 3, H, W)
+        With the margins that `ssl_data.kernels.triton_loss` gives it, so that no access needs a check.
     gradients, outside
         As `entry_gradient_kernel` wrote them.
     rows : int32 (B, H, W)
-        Which of their rows belongs to a pixel; -1 for those that are no edge pixels.
+        Which of their rows belongs to a pixel of the canvas; -1 for those that are no edge pixels.
     result : float32 (B, 3, H, W)
-        Written.
+        Written, apart from the margins.
+    width, plane : int
+        Pixels between rows and between planes.
     block : int
         Side of the block that a program works on: its tile and, on each side, the window radius.
     """
     reach: tl.constexpr = (side // 2) * stride
+    margin: tl.constexpr = reach + window_radius
     num_positions: tl.constexpr = side * side
     window_size: tl.constexpr = 2 * window_radius + 1
     tile: tl.constexpr = block - 2 * window_radius
     lane = tl.arange(0, block)
-    row = (tl.program_id(1) * tile + lane)[:, None]
-    col = (tl.program_id(0) * tile + lane)[None, :]
-    plane = height * width
+    first_pixel = (margin + tl.program_id(1) * tile) * width + margin + tl.program_id(0) * tile
+    pixel = first_pixel + lane[:, None] * width + lane[None, :]
     image = tl.program_id(2).to(tl.int64)
-    rows += image * plane
-    here = image * 3 * plane + row * width + col
-    owned = (row < height) & (col < width) & (lane < tile)[:, None] & (lane < tile)[None, :]
-    red = tl.load(padded + here, mask=owned, other=0.0)
-    green = tl.load(padded + here + plane, mask=owned, other=0.0)
-    blue = tl.load(padded + here + 2 * plane, mask=owned, other=0.0)
+    here = canvas + image * 3 * plane + pixel
+    red, green, blue = tl.load(here), tl.load(here + plane), tl.load(here + 2 * plane)
     red_sum = tl.zeros((block, block), tl.float32)
     green_sum = tl.zeros((block, block), tl.float32)
     blue_sum = tl.zeros((block, block), tl.float32)
 
-    # Element (a, b) of M belongs to the pixel z = (row - f, col - f), so that the tile is in reach of all its windows.
-    near = _rows_at(rows, row - window_radius, col - window_radius, height, width)
+    # Element (a, b) of M belongs to the pixel z f rows and columns before, so that all windows lie in the block.
+    before = rows + image * plane + pixel - window_radius * (width + 1)
+    near = tl.load(before)
+    near_values = gradients + near.to(tl.int64) * num_positions
     # U[i] is the sum of M[a] over the z = i + f - a in J(d), i.e. over a - i in f - last .. f - first.
-    down = lane[None, :] - lane[:, None]
+    right_of = lane[None, :] - lane[:, None]
     for position in range(num_positions):
         dy = (position // side) * stride - reach
         dx = (position % side) * stride - reach
@@ -331,33 +314,33 @@ def image_gradient_kernel(  # noqa: PLR0913, PLR0915 - a kernel has no objects t
         if clipped:
             top, bottom = tl.maximum(top, -reach - dy), tl.minimum(bottom, reach - dy)
             left, right = tl.maximum(left, -reach - dx), tl.minimum(right, reach - dx)
-        opposite_row = row + (dy + top + bottom - window_radius)
-        opposite_col = col + (dx + left + right - window_radius)
-        opposite = _rows_at(rows, opposite_row, opposite_col, height, width)
-        if tl.max(tl.max(tl.maximum(near, opposite), axis=1), axis=0) >= 0:
-            values = tl.load(gradients + near * num_positions + position, mask=near >= 0, other=0.0)
-            last = num_positions - 1 - position
-            values += tl.load(gradients + opposite * num_positions + last, mask=opposite >= 0, other=0.0)
-            add_rows = _band(down, window_radius - bottom, window_radius - top)
-            add_cols = _band(-down, window_radius - right, window_radius - left)
-            sums = tl.dot(tl.dot(add_rows, values, input_precision="ieee"), add_cols, input_precision="ieee")
-            seen = owned & (row + dy >= 0) & (row + dy < height) & (col + dx >= 0) & (col + dx < width)
-            there = padded + here + (dy * width + dx)
-            red_sum += sums * (red - tl.load(there, mask=seen, other=0.0))
-            green_sum += sums * (green - tl.load(there + plane, mask=seen, other=0.0))
-            blue_sum += sums * (blue - tl.load(there + 2 * plane, mask=seen, other=0.0))
+        opposite = tl.load(before + ((dy + top + bottom) * width + (dx + left + right)))
+        if tl.max(tl.maximum(near, opposite)) >= 0:
+            opposite_values = gradients + opposite.to(tl.int64) * num_positions + (num_positions - 1 - position)
+            values = tl.load(near_values + position, mask=near >= 0, other=0.0)
+            values += tl.load(opposite_values, mask=opposite >= 0, other=0.0)
+            add_rows = (right_of >= window_radius - bottom) & (right_of <= window_radius - top)
+            add_cols = (right_of <= right - window_radius) & (right_of >= left - window_radius)
+            sums = tl.dot(add_rows.to(tl.float32), values, input_precision="ieee")
+            sums = tl.dot(sums, add_cols.to(tl.float32), input_precision="ieee")
+            there = here + (dy * width + dx)
+            red_sum += sums * (red - tl.load(there))
+            green_sum += sums * (green - tl.load(there + plane))
+            blue_sum += sums * (blue - tl.load(there + 2 * plane))
 
     if clipped:
         energy_weight = tl.zeros((block, block), tl.float32)
-        for pixel in range(window_size * window_size):
-            jy = pixel // window_size - window_radius
-            jx = pixel % window_size - window_radius
-            at = _rows_at(rows, row - jy, col - jx, height, width)
-            at_pixel = outside + at * (window_size * window_size) + pixel
-            energy_weight += tl.load(at_pixel, mask=owned & (at >= 0), other=0.0)
+        for of_window in range(window_size * window_size):
+            # The pixel p with x = p + j; j counted from the first pixel of the window.
+            jy, jx = of_window // window_size, of_window % window_size
+            at = tl.load(before + ((2 * window_radius - jy) * width + (2 * window_radius - jx))).to(tl.int64)
+            at_pixel = outside + at * (window_size * window_size) + of_window
+            energy_weight += tl.load(at_pixel, mask=at >= 0, other=0.0)
         red_sum += energy_weight * red
         green_sum += energy_weight * green
         blue_sum += energy_weight * blue
-    tl.store(result + here, 2.0 * red_sum, mask=owned)
-    tl.store(result + here + plane, 2.0 * green_sum, mask=owned)
-    tl.store(result + here + 2 * plane, 2.0 * blue_sum, mask=owned)
+    owned = (lane < tile)[:, None] & (lane < tile)[None, :]
+    to = result + image * 3 * plane + pixel
+    tl.store(to, 2.0 * red_sum, mask=owned)
+    tl.store(to + plane, 2.0 * green_sum, mask=owned)
+    tl.store(to + 2 * plane, 2.0 * blue_sum, mask=owned)

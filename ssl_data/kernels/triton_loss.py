@@ -7,7 +7,7 @@ arrays, because the weights of KL and L1 are known only when the gradient is tak
 float32 while it runs, and (N, k^2) with boundary "zero".
 
 Every sum has a fixed order: equal inputs give equal bits. That includes the gradient of the reflection, which
-`torch.nn.functional.pad` adds up atomically on a GPU.
+`torch.nn.functional.pad` adds up atomically on a GPU. Nothing is read back from the GPU, so that it never waits.
 
 This module imports triton: import it only where that is wanted. With the environment variable ``TRITON_INTERPRET=1``,
 set before triton is imported, the kernels run on the CPU, slowly, for tests.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ssl_data.config import SSGSpec
 
-__all__ = ["INTERPRETED", "MAX_POSITIONS_PER_SIDE", "MAX_WINDOW_SIZE", "divergences_triton", "supports"]
+__all__ = ["INTERPRETED", "MAX_POSITIONS_PER_SIDE", "MAX_WINDOW_SIZE", "divergences_triton", "runs_on", "supports"]
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether kernels run in Triton's interpreter, on the CPU."""
@@ -42,8 +42,17 @@ MAX_POSITIONS_PER_SIDE = 63
 MAX_WINDOW_SIZE = 33
 """A tile of the gradient needs the window's radius around it within a block of 64 x 64."""
 
+_BLOCKS = (32, 64)
+"""Sides of the blocks of the gradient; the smallest that leaves half of itself to its tile is taken."""
 _PIXELS = 16 if INTERPRETED else 1
 """Edge pixels of one program. An interpreter has the same work with 16 as with one; a GPU has registers for one."""
+
+
+def runs_on(device: torch.device) -> bool:
+    """Whether the kernels can run there: NVIDIA GPUs from compute capability 8.0 on, the oldest that Triton is for."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return INTERPRETED
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def supports(spec: SSGSpec) -> bool:
@@ -51,7 +60,7 @@ def supports(spec: SSGSpec) -> bool:
     return spec.positions_per_side <= MAX_POSITIONS_PER_SIDE and spec.window_size <= MAX_WINDOW_SIZE
 
 
-def divergences_triton(  # noqa: PLR0913 - the fields of an SSGBatch, which is known only above this layer
+def divergences_triton(
     images: Tensor, image: Tensor, row: Tensor, col: Tensor, graphs: Tensor, spec: SSGSpec
 ) -> tuple[Tensor, Tensor]:
     """KL and L1 between the graphs of images and given ones (paper Eq. 1-6), differentiable once in `images`.
@@ -72,22 +81,85 @@ def divergences_triton(  # noqa: PLR0913 - the fields of an SSGBatch, which is k
     kl, l1 : float32 scalars
         Means over all N K entries; 0 without edge pixels.
     """
-    padded_shape = [length + 2 * spec.pad for length in images.shape[2:]]
-    corner = (image.long() * 3 * padded_shape[0] + row.long() + spec.pad) * padded_shape[1]
-    layout = _Layout(spec=spec, centre=corner + col.long() + spec.pad, graphs=graphs.contiguous())
-    kl, l1 = _TritonDivergences.apply(images, layout)  # type: ignore[no-untyped-call]
+    layout = _Layout(spec=spec, height=images.shape[2], width=images.shape[3], graphs=graphs.contiguous())
+    centre = layout.pixel_index(image.long(), row.long(), col.long())
+    kl, l1 = _TritonDivergences.apply(images, centre, layout)  # type: ignore[no-untyped-call]
     return kl, l1
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """What the two passes share besides the images."""
+    """What the two passes share besides the images.
+
+    The canvas of an image is, from the inside out: the image; its reflection, `SSGSpec.pad` wide; zeros, so that every
+    access of the gradient's kernel from one of its blocks ends within the canvas.
+    """
 
     spec: SSGSpec
-    centre: Tensor
-    """int64 (N,): index of each edge pixel in the first plane of its padded image."""
+    height: int
+    """Of the images."""
+    width: int
     graphs: Tensor
     """(N, K) of the ground truth, contiguous."""
+
+    @property
+    def margin(self) -> int:
+        """Zeros before the first row and column."""
+        return self.spec.search_radius + self.spec.window_radius
+
+    @property
+    def block(self) -> int:
+        """Side of the block that one program of the gradient works on."""
+        return next(block for block in _BLOCKS if block > 2 * self.spec.window_size - 4)
+
+    def tiles(self, length: int) -> int:
+        """Tiles along an axis of the images, with their reflection."""
+        return -(-(length + 2 * self.spec.pad) // (self.block - 2 * self.spec.window_radius))
+
+    def canvas_length(self, length: int) -> int:
+        """Along an axis: all tiles; the overhang of the last block; margins."""
+        overhang = 2 * self.spec.window_radius
+        return 2 * self.margin + self.tiles(length) * (self.block - overhang) + overhang
+
+    @property
+    def canvas_shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.canvas_length(self.height), self.canvas_length(self.width)
+
+    @property
+    def plane(self) -> int:
+        """Pixels of one channel of one canvas."""
+        return self.canvas_shape[0] * self.canvas_shape[1]
+
+    def canvas(self, images: Tensor) -> Tensor:
+        """The images on their canvases: float32 (B, 3, H, W), contiguous."""
+        reflected = pad_tensor(images, (self.spec.pad,) * 4, mode="reflect")
+        canvas = images.new_zeros(*images.shape[:2], *self.canvas_shape)
+        self.reflected_part(canvas).copy_(reflected)
+        return canvas
+
+    def reflected_part(self, canvas: Tensor) -> Tensor:
+        """The images and their reflection: a view."""
+        return canvas[
+            ...,
+            self.margin : self.margin + self.height + 2 * self.spec.pad,
+            self.margin : self.margin + self.width + 2 * self.spec.pad,
+        ]
+
+    def pixel_index(self, image: Tensor, row: Tensor, col: Tensor) -> Tensor:
+        """Index of pixels in the first plane of their canvases: int64 (N,)."""
+        origin = self.margin + self.spec.pad
+        return image * (3 * self.plane) + (row + origin) * self.canvas_shape[1] + col + origin
+
+    def options(self) -> dict[str, Any]:
+        """Compile-time arguments of all kernels."""
+        return {
+            "clipped": self.spec.boundary == "zero",
+            "side": self.spec.positions_per_side,
+            "stride": self.spec.search_stride,
+            "window_radius": self.spec.window_radius,
+            "enable_fp_fusion": True,  # a multiplication and an addition with one rounding
+        }
 
     def entry_options(self) -> dict[str, Any]:
         """Compile-time arguments of the kernels that have one program per edge pixel."""
@@ -100,70 +172,67 @@ class _Layout:
             "num_warps": min(8, max(1, lanes // 256)),
         }
 
-    def options(self) -> dict[str, Any]:
-        """Compile-time arguments of all kernels."""
-        return {
-            "clipped": self.spec.boundary == "zero",
-            "side": self.spec.positions_per_side,
-            "stride": self.spec.search_stride,
-            "window_radius": self.spec.window_radius,
-        }
-
     def entry_grid(self) -> tuple[int]:
         """One program for each block of edge pixels."""
-        return (triton.cdiv(len(self.centre), _PIXELS),)
+        return (triton.cdiv(len(self.graphs), _PIXELS),)
+
+    def tile_grid(self, num_images: int) -> tuple[int, int, int]:
+        """One program for each tile."""
+        return self.tiles(self.width), self.tiles(self.height), num_images
 
 
 class _TritonDivergences(torch.autograd.Function):
-    """(B, 3, H, W) images -> the scalars KL and L1 against the graphs of the ground truth."""
+    """(B, 3, H, W) images and (N,) pixels -> the scalars KL and L1 against the graphs of the ground truth."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        spec, num_pixels = layout.spec, len(layout.centre)
-        padded = pad_tensor(images, (spec.pad,) * 4, mode="reflect").contiguous() if num_pixels else images
+    def forward(ctx: Any, images: Tensor, centre: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        num_pixels, spec = len(centre), layout.spec
+        canvas = layout.canvas(images) if num_pixels else images
         similar = images.new_empty(num_pixels, spec.num_positions)
         defects = images.new_empty(num_pixels, dtype=torch.float64)
         terms = images.new_empty(2, num_pixels)
         if num_pixels:
-            height, width = padded.shape[2:]
             with _on_device(images):
                 graph_kernel[layout.entry_grid()](
-                    padded,
-                    layout.centre,
+                    canvas,
+                    centre,
                     layout.graphs,
                     similar,
                     defects,
                     terms,
                     num_pixels,
-                    width,
-                    height * width,
+                    layout.canvas_shape[1],
+                    layout.plane,
                     -spec.ssd_scale,
                     **layout.entry_options(),
                 )
-        ctx.save_for_backward(padded, similar, defects)
+        ctx.save_for_backward(canvas, centre, similar, defects)
         ctx.layout = layout
-        kl, l1 = terms.sum(1, dtype=torch.float64).div_(max(1, similar.numel())).float()
+        kl, l1 = (sums.sum(dtype=torch.float64).div_(max(1, similar.numel())).float() for sums in terms)
         return kl, l1
 
     @staticmethod
-    def backward(ctx: Any, kl_gradient: Tensor, l1_gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+    def backward(ctx: Any, kl_gradient: Tensor, l1_gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
         refuse_second_derivatives()
-        padded, similar, defects = ctx.saved_tensors
+        canvas, centre, similar, defects = ctx.saved_tensors
         layout: _Layout = ctx.layout
         if not len(similar):
-            return torch.zeros_like(padded), None
+            return torch.zeros_like(canvas), None, None
         weights = torch.stack([kl_gradient, l1_gradient]) * (-layout.spec.ssd_scale / similar.numel())
-        with _on_device(padded):
-            gradient = _padded_gradient(padded, similar, defects, weights, layout)
-        return _fold_reflection(gradient, layout.spec.pad), None
+        centre, order = centre.sort(stable=True)
+        with _on_device(canvas):
+            gradients, outside = _entry_gradients(similar, defects, order, centre, weights, layout)
+            on_canvas = _image_gradient(canvas, centre, gradients, outside, layout)
+        return _fold_reflection(layout.reflected_part(on_canvas), layout.spec.pad), None, None
 
 
-def _padded_gradient(padded: Tensor, similar: Tensor, defects: Tensor, weights: Tensor, layout: _Layout) -> Tensor:
-    """Gradient with respect to the padded images, given dL/dKL and dL/dL1 as `weights` (see the kernel)."""
-    spec = layout.spec
-    centre, order = layout.centre.sort(stable=True)
+def _entry_gradients(
+    similar: Tensor, defects: Tensor, order: Tensor, centre: Tensor, weights: Tensor, layout: _Layout
+) -> tuple[Tensor, Tensor]:
+    """dL/dssd (N, K) and the weights of the windows' own energy (N, k^2), see the kernel."""
+    num_pixels = len(similar)
     gradients = torch.empty_like(similar)
-    outside = similar.new_empty(len(similar) if spec.boundary == "zero" else 0, spec.window_size**2)
+    outside = similar.new_empty(num_pixels if layout.spec.boundary == "zero" else 0, layout.spec.window_size**2)
     entry_gradient_kernel[layout.entry_grid()](
         similar,
         defects,
@@ -173,25 +242,33 @@ def _padded_gradient(padded: Tensor, similar: Tensor, defects: Tensor, weights: 
         weights,
         gradients,
         outside,
-        len(similar),
+        num_pixels,
         **layout.entry_options(),
     )
-    result = torch.empty_like(padded)
-    num_images, _, height, width = padded.shape
-    block = 32 if spec.window_size <= 17 else 64
-    tile = block - 2 * spec.window_radius
-    grid = (triton.cdiv(width, tile), triton.cdiv(height, tile), num_images)
-    rows = _row_map(centre, padded)
-    image_gradient_kernel[grid](
-        padded, gradients, outside, rows, result, height, width, **layout.options(), block=block, num_warps=block // 8
+    return gradients, outside
+
+
+def _image_gradient(canvas: Tensor, centre: Tensor, gradients: Tensor, outside: Tensor, layout: _Layout) -> Tensor:
+    """Gradient with respect to the canvas (B, 3, H, W); undefined in its margins."""
+    result = torch.empty_like(canvas)
+    image_gradient_kernel[layout.tile_grid(len(canvas))](
+        canvas,
+        gradients,
+        outside,
+        _row_map(centre, len(canvas), layout.plane),
+        result,
+        layout.canvas_shape[1],
+        layout.plane,
+        **layout.options(),
+        block=layout.block,
+        num_warps=4 if layout.block == 32 else 16,  # so that the sums fit into registers
     )
     return result
 
 
-def _row_map(centre: Tensor, padded: Tensor) -> Tensor:
+def _row_map(centre: Tensor, num_images: int, plane: int) -> Tensor:
     """For each pixel its (first) row in the ascending `centre`, -1 where it is no edge pixel: int32 (B, H, W), flat."""
-    plane = padded.shape[2] * padded.shape[3]
-    num_pixels = len(padded) * plane
+    num_pixels = num_images * plane
     pixel = centre // (3 * plane) * plane + centre % plane
     # Repeated pixels go behind the end of the map: writing to one place in no fixed order would leave any of them.
     repeated = torch.zeros_like(centre, dtype=torch.bool)

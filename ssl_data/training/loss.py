@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ssl_data.errors import ConfigError, InputError
+from ssl_data.errors import ConfigError, InputError, MissingDependencyError
 from ssl_data.kernels.torch_graph import (
     check_images,
     graph_torch,
@@ -20,10 +22,14 @@ from ssl_data.kernels.torch_graph import (
 from ssl_data.kernels.torch_ssg import ssd_torch
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from ssl_data.config import SSGSpec
     from ssl_data.training.batch import SSGBatch
 
-__all__ = ["SSLTerms", "SelfSimilarityLoss"]
+__all__ = ["Backend", "SSLTerms", "SelfSimilarityLoss"]
+
+Backend = Literal["auto", "torch", "triton"]
 
 _FLOOR = 1e-10
 """Graphs are clamped below at this value before their logarithm is taken."""
@@ -33,11 +39,11 @@ class SSLTerms(NamedTuple):
     """The loss and its two terms: scalars, float32 (float64 for float64 images), each differentiable."""
 
     total: Tensor
-    """``kl_weight * kl + l1_weight * l1`` (paper Eq. 7)."""
+    """``kl_weight * kl + l1_weight * l1`` (paper Eq. 5)."""
     kl: Tensor
-    """Kullback-Leibler divergence (paper Eq. 5), without its weight."""
+    """Mean Kullback-Leibler divergence, without its weight."""
     l1: Tensor
-    """Mean absolute difference (paper Eq. 6), without its weight."""
+    """Mean absolute difference, without its weight."""
 
 
 class SelfSimilarityLoss(nn.Module):
@@ -58,17 +64,26 @@ class SelfSimilarityLoss(nn.Module):
         Weights of the two terms in `SSLTerms.total`; the paper's alpha is ``l1_weight / kl_weight``.
     value_range : tuple of float
         Darkest and brightest value of the images passed to the loss; mapped linearly to the [0, 1] of the graphs.
+    backend : {"auto", "torch", "triton"}
+        What computes it; they agree up to rounding. "torch" runs everywhere. "triton" has kernels for NVIDIA GPUs of
+        compute capability 8.0 or higher, for images up to float32, up to 63 search positions per axis and windows of
+        up to 33 pixels; Triton needs a C compiler when they run for the first time. "auto" takes triton where it is
+        installed and the rest holds, else torch.
 
     Raises
     ------
     ConfigError
-        For a weight or range that is not finite, or an empty range.
+        For a weight or range that is not finite, an empty range, an unknown backend, or, with ``backend="triton"``,
+        sizes for which it has no room.
+    MissingDependencyError
+        With ``backend="triton"``, if it is not installed.
 
     Notes
     -----
     Computed in float32 for half-precision images, under autocast too; the gradient has the dtype of the images. The
     gradient is analytic and can be taken once (no second derivatives). Memory: 2.3 values of (N, K), i.e. 6 kB per
-    edge pixel for the defaults.
+    edge pixel for the defaults. With triton, equal inputs give equal bits; with torch, on a GPU, gradients may differ
+    in their last digits.
     """
 
     def __init__(
@@ -78,6 +93,7 @@ class SelfSimilarityLoss(nn.Module):
         kl_weight: float = 1.0,
         l1_weight: float = 1.0,
         value_range: tuple[float, float] = (0.0, 1.0),
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
         for name, value in {"kl_weight": kl_weight, "l1_weight": l1_weight}.items():
@@ -88,7 +104,9 @@ class SelfSimilarityLoss(nn.Module):
             raise ConfigError(
                 f"SelfSimilarityLoss.value_range must be two ascending finite numbers, got {value_range!r}"
             )
+        _check_backend(backend, spec)
         self.spec = spec
+        self.backend = backend
         self.kl_weight = kl_weight
         self.l1_weight = l1_weight
         self.value_range = (low, high)
@@ -111,7 +129,8 @@ class SelfSimilarityLoss(nn.Module):
         Raises
         ------
         InputError
-            For a wrong dtype or shape, or graphs that do not belong to these images or this spec.
+            For a wrong dtype or shape, or graphs that do not belong to these images or this spec; with
+            ``backend="triton"``, for images that it cannot take.
         """
         self._check(sr, ssg)
         low, high = self.value_range
@@ -119,13 +138,32 @@ class SelfSimilarityLoss(nn.Module):
             images = to_computing_dtype(sr)
             if self.value_range != (0.0, 1.0):
                 images = (images - low) / (high - low)
-            ssd = ssd_torch(images, ssg.image.long(), ssg.row.long(), ssg.col.long(), self.spec)
-            kl, l1 = _Divergences.apply(ssd, ssg, self.spec)  # type: ignore[no-untyped-call]
+            kernels = self._kernels(images)
+            if kernels is not None:
+                kl, l1 = kernels.divergences_triton(images, ssg.image, ssg.row, ssg.col, ssg.graphs, self.spec)
+            else:
+                ssd = ssd_torch(images, ssg.image.long(), ssg.row.long(), ssg.col.long(), self.spec)
+                kl, l1 = _Divergences.apply(ssd, ssg, self.spec)  # type: ignore[no-untyped-call]
         return SSLTerms(total=self.kl_weight * kl + self.l1_weight * l1, kl=kl, l1=l1)
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
-        return f"{self.spec}, kl_weight={self.kl_weight}, l1_weight={self.l1_weight}, value_range={self.value_range}"
+        weights = f"kl_weight={self.kl_weight}, l1_weight={self.l1_weight}"
+        return f"{self.spec}, {weights}, value_range={self.value_range}, backend={self.backend!r}"
+
+    def _kernels(self, images: Tensor) -> ModuleType | None:
+        """The module with the Triton kernels where they are to be used, else None."""
+        asked_for = self.backend == "triton"
+        if self.backend == "torch" or not (images.is_cuda or asked_for):
+            return None
+        kernels = _triton()
+        runs_here = kernels is not None and kernels.runs_on(images.device) and images.dtype == torch.float32
+        if asked_for and not runs_here:
+            raise InputError(
+                "backend 'triton' needs images up to float32 on an NVIDIA GPU of compute capability 8.0 or higher, "
+                f"got {images.dtype} on {images.device}"
+            )
+        return kernels if kernels is not None and runs_here and kernels.supports(self.spec) else None
 
     def _check(self, sr: Tensor, ssg: SSGBatch) -> None:
         check_images(sr, "sr", self.spec)
@@ -141,6 +179,30 @@ class SelfSimilarityLoss(nn.Module):
         for name, largest, limit in zip(("image", "row", "col"), ssg.extent, limits, strict=True):
             if largest >= limit:
                 raise InputError(f"ssg.{name} must be below {limit} for sr of shape {tuple(sr.shape)}, got {largest}")
+
+
+@cache
+def _triton() -> ModuleType | None:
+    """The module with the Triton kernels; None where triton cannot be imported. Only asked where it would be used."""
+    try:
+        return import_module("ssl_data.kernels.triton_loss")
+    except ImportError:
+        return None
+
+
+def _check_backend(backend: str, spec: SSGSpec) -> None:
+    if backend not in get_args(Backend):
+        raise ConfigError(f"SelfSimilarityLoss.backend must be 'auto', 'torch' or 'triton', got {backend!r}")
+    if backend != "triton":
+        return
+    kernels = _triton()
+    if kernels is None:
+        raise MissingDependencyError("backend 'triton' needs Triton: pip install triton")
+    if not kernels.supports(spec):
+        raise ConfigError(
+            f"backend 'triton' has room for {kernels.MAX_POSITIONS_PER_SIDE} search positions per axis and windows of "
+            f"{kernels.MAX_WINDOW_SIZE} pixels, got {spec}"
+        )
 
 
 class _Divergences(torch.autograd.Function):
