@@ -8,23 +8,23 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from typing import TYPE_CHECKING, NoReturn
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from ssl_data.cli import build, datasets, inspect_store, verify
-from ssl_data.errors import BuildInterruptedError, SSLDataError
+from ssl_data.errors import BuildInterruptedError, ConfigError, SSLDataError
 
 if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["app", "main"]
 
-EXIT_FAILED, EXIT_INTERRUPTED = 1, 4
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 4
 
 app = typer.Typer(
     name="ssl-data",
-    help="Precompute self-similarity graphs of photographs and train with them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,6 +43,21 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ssl-data {metadata.version('ssl_data')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Precompute self-similarity graphs of photographs and train with them."""
+
+
 def main() -> None:
     """Run the command line."""
     warnings.showwarning = _show_warning
@@ -54,7 +69,7 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except SSLDataError as error:
         typer.echo(f"ssl-data: error: {error}", err=True)
-        sys.exit(EXIT_FAILED)
+        sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
     except OSError as error:  # disk full, permissions, ...: the system's own words and the file
         typer.echo(f"ssl-data: error: {error}", err=True)
         sys.exit(EXIT_FAILED)

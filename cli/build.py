@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -20,7 +19,7 @@ ExecutorName = Literal["serial", "ray"]
 
 def build(
     dataset: Annotated[str, typer.Option(help="A known dataset, a folder of images, or a dataset file (.yaml).")],
-    out: Annotated[Path, typer.Option(help="Where the store goes.")],
+    out: Annotated[str, typer.Option(help="Where the store goes.")],
     root: Annotated[str | None, typer.Option(help="Folder that holds the datasets. [SSL_DATA_ROOT]")] = None,
     patch_size: Annotated[int | None, typer.Option(help="Side of a patch in pixels. [512]", min=1)] = None,
     step: Annotated[int | None, typer.Option(help="Distance between patches in pixels. [256]", min=1)] = None,
@@ -50,7 +49,7 @@ def build(
 
     config = BuildConfig(
         dataset=dataset,
-        out=str(out),
+        out=out,
         root=root,
         patch=_patch_spec(dataset, root, patch_size, step),
         edge=EdgeSpec(threshold=edge_threshold, edge_stride=edge_stride),

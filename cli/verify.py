@@ -27,5 +27,7 @@ def verify(
         for problem in problems:
             typer.echo(str(problem), err=True)
         typer.echo(f"{store}: {counted(len(problems), 'problem')}" if problems else f"{store}: all is well")
+        if problems:
+            typer.echo("Remove the damaged files and run the same build again: it makes exactly those anew", err=True)
     if problems:
         raise typer.Exit(EXIT_PROBLEMS)

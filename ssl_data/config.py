@@ -105,7 +105,12 @@ class SSGSpec(_Spec):
             _require(self, name, type(value) is int and value > 0 and value % 2 == 1, "be odd and positive")
         # 3 * 91^2 * 255^2 is the largest sum of squared differences that an int32 holds.
         _require(self, "window_size", self.window_size <= 91, "be at most 91")
-        bandwidth_ok = isinstance(self.bandwidth, int | float) and math.isfinite(self.bandwidth) and self.bandwidth > 0
+        bandwidth_ok = (
+            isinstance(self.bandwidth, int | float)
+            and self.bandwidth is not True
+            and math.isfinite(self.bandwidth)
+            and self.bandwidth > 0
+        )
         _require(self, "bandwidth", bandwidth_ok, "be a finite number > 0")
         object.__setattr__(self, "bandwidth", float(self.bandwidth))
         _require(self, "boundary", self.boundary in get_args(Boundary), "be 'zero' or 'image'")
@@ -205,6 +210,11 @@ class BuildSpec:
                 f"PatchSpec.patch_size must be at least {self.ssg.min_side} for a search area of "
                 f"{self.ssg.search_size} with boundary {self.ssg.boundary!r}, got {self.patch.patch_size}"
             )
+        if self.ssg.boundary == "zero" and self.ssg.window_size > self.ssg.search_size:
+            raise ConfigError(
+                f"SSGSpec.window_size must not exceed search_size in a store with boundary 'zero', got "
+                f"{self.ssg.window_size} and {self.ssg.search_size}: the search centre would not have similarity 1"
+            )
         scale = self.store.lq_scale
         if scale is not None and self.patch.patch_size % scale:
             raise ConfigError(
@@ -256,6 +266,7 @@ class BuildConfig:
             _require(
                 self, name, isinstance(getattr(self, name), str) and bool(getattr(self, name)), "be a non-empty string"
             )
+        _require(self, "out", "://" not in self.out, "be a local folder")
         if self.workers is not None:
             _require_int(self, "workers", 1)
 

@@ -38,6 +38,7 @@ __all__ = [
 Output = Literal["normalized", "codes", "ssd"]
 BACKEND_VARIABLE = "SSL_DATA_BACKEND"
 """Environment variable that replaces "auto" by another backend."""
+_MAX_THREADS = 4096
 
 
 class SlowBackendWarning(UserWarning):
@@ -143,8 +144,8 @@ def self_similarity_graph(
     pixels = _check_pixels(pixels, *image.shape[:2])
     if output not in get_args(Output):
         raise InputError(f"output must be one of {', '.join(get_args(Output))}, got {output!r}")
-    if num_threads < 1:
-        raise InputError(f"num_threads must be >= 1, got {num_threads}")
+    if type(num_threads) is not int or not 1 <= num_threads <= _MAX_THREADS:
+        raise InputError(f"num_threads must be an integer in 1 .. {_MAX_THREADS}, got {num_threads!r}")
     chosen = _choose_backend(backend)
     if chosen == "numpy":
         return _numpy(image, pixels, spec, output)

@@ -17,6 +17,8 @@ from ssl_data.errors import ConfigError, DatasetError
 __all__ = ["ROOT_VARIABLE", "Dataset", "Folder", "list_datasets", "load_dataset"]
 
 ROOT_VARIABLE = "SSL_DATA_ROOT"
+DIRECTORY = "directory"
+"""Name of the dataset of a plain directory: where images lie must not show in the bytes of a store."""
 _FIELDS = {"name", "title", "home", "licence", "patch", "folders"}
 _FOLDER_FIELDS = {"name", "path", "package", "files"}
 
@@ -75,7 +77,7 @@ def load_dataset(dataset: str, root: str | None = None) -> Dataset:
         own_base = base if root or os.environ.get(ROOT_VARIABLE) else path.parent
         return _parse(path.read_text(encoding="utf-8"), dataset, own_base)
     if path.is_dir():
-        return Dataset(name=path.resolve().name, folders=(Folder(name="", path=path),), patch=PatchSpec())
+        return Dataset(name=DIRECTORY, folders=(Folder(name="", path=path),), patch=PatchSpec())
     known = ", ".join(list_datasets())
     raise DatasetError(f"--dataset {dataset}: neither a directory, nor a .yaml file, nor one of the datasets: {known}")
 
@@ -119,6 +121,9 @@ def _parse_folder(entry: Any, number: int, base: Path, problems: list[str]) -> F
     if not path.is_dir():
         problems.append(f"{label}: {path} is not a folder; say where the datasets lie with --root or {ROOT_VARIABLE}")
     files = entry.get("files")
+    if files is not None and not isinstance(files, list):
+        problems.append(f"{label}: 'files' must be a list of names, got {files!r}")
+        files = None
     return Folder(
         name=str(entry.get("name", path.name)),
         path=path,
@@ -128,7 +133,10 @@ def _parse_folder(entry: Any, number: int, base: Path, problems: list[str]) -> F
 
 def _package_folder(package: str, label: str, problems: list[str]) -> Path:
     """The folder of an installed package, without importing it."""
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):  # not the name of a package at all
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         problems.append(f"{label}: the Python package {package} is not installed: pip install 'ssl_data[sample]'")
         return Path()

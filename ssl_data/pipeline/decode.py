@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ssl_data.errors import SourceError
 
@@ -29,15 +29,30 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
 _EXIF_ORIENTATION = 0x0112
 _SWAPPED_ORIENTATIONS = (5, 6, 7, 8)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PNG_EXIF_MARKS = (b"eXIf", b"Raw profile type")
 
 
-_limit_lock = threading.Lock()
+_pillow_lock = threading.RLock()
 
 
 @contextlib.contextmanager
-def _own_pixel_limit() -> Iterator[None]:
-    """Let `MAX_PIXELS` decide instead of Pillow's global limit, which belongs to the user's program."""
-    with _limit_lock:
+def _our_rules() -> Iterator[None]:
+    """Let `MAX_PIXELS` decide about sizes, and nobody warn of broken metadata, for which no image should be lost.
+
+    Pillow's own limit and the filters of warnings are global and belong to the user's program: they are put back, and
+    one thread at a time may change them.
+    """
+    with _pillow_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         users_limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
@@ -48,7 +63,7 @@ def _own_pixel_limit() -> Iterator[None]:
 
 def _open(content: bytes, name: str) -> Image.Image:
     try:
-        with _own_pixel_limit():
+        with _our_rules():
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError:
         raise SourceError(name, _not_an_image(content)) from None
@@ -80,10 +95,17 @@ def image_size(content: bytes, name: str) -> tuple[int, int]:
     """
     image = _open(content, name)
     width, height = image.size
-    return (width, height) if _orientation(image) in _SWAPPED_ORIENTATIONS else (height, width)
+    with _our_rules():
+        swapped = _orientation(image, content) in _SWAPPED_ORIENTATIONS
+    return (width, height) if swapped else (height, width)
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, content: bytes) -> int:
+    """The EXIF orientation that is still to be applied: 1 to 8."""
+    if image.format == "TIFF":
+        return 1  # Pillow's TIFF reader applies it
+    if image.format == "PNG" and not any(mark in content for mark in _PNG_EXIF_MARKS):
+        return 1  # without this, asking for EXIF would decode the pixels, because PNG may keep it behind them
     try:
         orientation: int = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - broken metadata of whatever kind must not cost the image
@@ -116,12 +138,13 @@ def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
     """
     image = _open(content, name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # broken metadata is no reason to lose an image that decodes
+        with _our_rules():
+            turn = _UPRIGHT.get(_orientation(image, content))
             image.load()
-            upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-            return np.ascontiguousarray(_to_rgb(upright))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            return np.ascontiguousarray(_to_rgb(image if turn is None else image.transpose(turn)))
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders of broken files raise whatever they stumble over
         raise SourceError(name, f"truncated or corrupt ({error})") from error
 
 

@@ -105,6 +105,7 @@ class RayExecutor:
             return
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing listens outside the loopback interface
         ray.init(
+            address="local",  # even where RAY_ADDRESS names a cluster: that one was not asked for
             num_cpus=self._workers or usable_cores(),
             object_store_memory=_OBJECT_STORE_BYTES,
             _node_ip_address="127.0.0.1",

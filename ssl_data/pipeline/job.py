@@ -70,8 +70,9 @@ def run_shard(job: ShardJob) -> ShardResult:
 
 
 def _run_image(sink: ShardSink, task: ImageTask, job: ShardJob) -> Iterator[PatchRecord]:
+    content = _read(task)
     try:
-        image = _load(task)
+        image = _decode(content, task)
     except SourceError as error:
         for slot, corner in zip(task.slots, task.corners, strict=True):
             yield _record(task, slot, corner, rejected=error.reason)
@@ -83,11 +84,23 @@ def _run_image(sink: ShardSink, task: ImageTask, job: ShardJob) -> Iterator[Patc
         yield _record(task, slot, (row, col), num_edge_pixels=num_edge_pixels, start=start, count=count)
 
 
-def _load(task: ImageTask) -> NDArray[np.uint8]:
-    content = read_file(task.path, task.name)
+def _read(task: ImageTask) -> bytes:
+    """The content that the plan was made from; anything else is no property of the image, and must not be recorded."""
+    try:
+        content = read_file(task.path, task.name)
+    except SourceError as error:
+        raise BuildError(f"{task.path} could be read a moment ago: {error.reason}; run the build again") from error
     if hashlib.sha256(content).hexdigest() != task.sha256:
         raise BuildError(f"{task.path} changed while the store was being built; run the build again")
-    return decode_image(content, task.name)
+    return content
+
+
+def _decode(content: bytes, task: ImageTask) -> NDArray[np.uint8]:
+    image = decode_image(content, task.name)
+    if image.shape[:2] != (task.height, task.width):
+        found = f"{image.shape[0]}x{image.shape[1]}"
+        raise SourceError(task.name, f"its header announces {task.height}x{task.width} pixels, it holds {found}")
+    return image
 
 
 def _write_patch(sink: ShardSink, slot: int, gt: NDArray[np.uint8], job: ShardJob) -> tuple[int, int, int]:

@@ -47,6 +47,8 @@ class ImageTask:
     name: str
     path: Path
     sha256: str
+    height: int
+    width: int
     slots: range
     corners: tuple[tuple[int, int], ...]
     """Row and column of each patch."""
@@ -112,6 +114,8 @@ def shard_jobs(plan: BuildPlan, shards: Sequence[int], *, root: Path, num_thread
                     name=source.name,
                     path=source.path,
                     sha256=source.sha256,
+                    height=source.height or 0,
+                    width=source.width or 0,
                     slots=range(own[0], own[-1] + 1),
                     corners=tuple((row, col) for row, col in chosen),
                 )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ssl_data.errors import BuildError, BuildInterruptedError, StoreMismatchError
+from ssl_data.errors import BuildError, BuildInterruptedError, StoreLockedError, StoreMismatchError
 from ssl_data.kernels.ssg import warn_if_slow
 from ssl_data.pipeline.datasets import load_dataset
 from ssl_data.pipeline.executors import Executor, ExecutorName, make_executor, usable_cores
@@ -17,9 +18,10 @@ from ssl_data.pipeline.job import ShardResult, run_shard, summarize
 from ssl_data.pipeline.plan import BuildPlan, make_plan, shard_jobs
 from ssl_data.pipeline.sources import find_files, scan_sources
 from ssl_data.store.files import build_lock
-from ssl_data.store.finalize import committed_record, finalize_store
-from ssl_data.store.layout import PLAN_PATH, ROOT_METADATA, WORK_DIR
+from ssl_data.store.finalize import committed_record, finalize_store, is_intact
+from ssl_data.store.layout import MANIFEST_DIR, PLAN_PATH, ROOT_METADATA, WORK_DIR
 from ssl_data.store.plan import StorePlan, explain_differences, read_plan
+from ssl_data.store.reader import open_store
 from ssl_data.store.writer import prepare_store
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class BuildReport:
 def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = None) -> BuildPlan:
     """Find the images of the dataset, hash them, read their headers, and lay out the store. Nothing is written."""
     dataset = load_dataset(config.dataset, config.root)
+    spec = config.spec(dataset.patch)
     files = find_files(dataset)
 
     def on_file(done: int) -> None:
@@ -87,7 +90,7 @@ def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = Non
             progress(Progress(phase="scan", done=done, total=len(files)))
 
     sources = scan_sources(files, num_threads=config.workers or usable_cores(), on_file=on_file)
-    plan = make_plan(sources, dataset=dataset.name, spec=config.spec(dataset.patch))
+    plan = make_plan(sources, dataset=dataset.name, spec=spec)
     if plan.store.num_slots == 0:
         reasons = "; ".join(f"{row['source']}: {row['reason']}" for row in plan.rejected[:5])
         raise BuildError(f"{config.dataset}: none of the {len(sources)} images can be used ({reasons})")
@@ -128,43 +131,56 @@ def build(
     BuildInterruptedError
         On an interrupt; the same call resumes.
     """
+    if executor is None or isinstance(executor, str):
+        executor = make_executor(executor or "serial", workers=config.workers)
+    try:
+        return _build(config, executor, progress)
+    except KeyboardInterrupt:
+        done = len(list((Path(config.out) / MANIFEST_DIR).glob("shard-*.parquet")))
+        raise BuildInterruptedError(
+            f"{config.out}: interrupted with {done} shards done; the same command goes on"
+        ) from None
+
+
+def _build(config: BuildConfig, executor: Executor, progress: ProgressFunction | None) -> BuildReport:
     began = time.monotonic()
     warn_if_slow()  # here as well as in the workers, whose warnings may go unseen
-    root = Path(config.out)
+    root = Path(config.out).absolute()  # workers may run in another folder
     _refuse_foreign(root)
     plan = make_build_plan(config, progress)
     _refuse_other_build(root, plan)
-    if executor is None or isinstance(executor, str):
-        executor = make_executor(executor or "serial", workers=config.workers)
-    with build_lock(root / WORK_DIR / _LOCK_NAME):
-        _sweep(root)
-        if not (root / PLAN_PATH).exists():
-            prepare_store(root, plan.store, [source.to_row() for source in plan.sources])
+    made: list[ShardResult] = []
+    if is_intact(root):
+        _remove_leftovers(root)
         reused = _committed(root, plan.store)
-        try:
+    else:
+        with build_lock(root / WORK_DIR / _LOCK_NAME):
+            _refuse_other_build(root, plan)  # again: another builder may have come before us
+            plan = _adopt_label(root, plan)
+            _sweep(root)
+            (root / ROOT_METADATA).unlink(missing_ok=True)  # a store that lost files is not complete
+            prepare_store(root, plan.store, [source.to_row() for source in plan.sources])
+            reused = _committed(root, plan.store)
             made = _make_shards(root, plan, reused, executor, progress)
-        except KeyboardInterrupt:
-            done = len(_committed(root, plan.store))
-            message = f"interrupted with {done} of {plan.store.num_shards} shards done; the same command goes on"
-            raise BuildInterruptedError(f"{root}: {message}") from None
-        if made or not (root / ROOT_METADATA).exists():
-            description = finalize_store(root, plan.store)
-            num_edge_pixels = description["num_edge_pixels"]
-        else:
-            num_edge_pixels = _edge_pixels(root)
-            shutil.rmtree(root / WORK_DIR)
+            finalize_store(root, plan.store)
+    num_edge_pixels = open_store(root).attributes["num_edge_pixels"]
     return _report(config, plan, [*reused.values(), *made], len(reused), num_edge_pixels, time.monotonic() - began)
 
 
 def _refuse_foreign(root: Path) -> None:
+    """Refuse a place that holds anything else than a store, or one that has been begun."""
     if root.exists() and not root.is_dir():
         raise StoreMismatchError(f"--out {root} is a file; name a folder that does not exist yet")
-    if not root.exists() or (root / PLAN_PATH).exists():
+    if not root.exists() or (root / PLAN_PATH).exists() or (root / WORK_DIR).exists():
         return
-    others = [entry.name for entry in root.iterdir() if entry.name not in {WORK_DIR, "manifest"}]
-    known = {"gt", "edge_mask", "ssg"}  # a build that died before its plan was saved leaves only these behind
-    if any(name not in known and not name.startswith("lq_x") for name in others):
+    others = sorted(entry.name for entry in root.iterdir())
+    if others:
         raise StoreMismatchError(f"--out {root} exists and is not a store ({others[0]}, ...); name another folder")
+
+
+def _adopt_label(root: Path, plan: BuildPlan) -> BuildPlan:
+    """The plan under the dataset's name by which it was begun: the name is in the bytes, but changes nothing else."""
+    return replace(plan, store=read_plan(root) or plan.store)
 
 
 def _refuse_other_build(root: Path, plan: BuildPlan) -> None:
@@ -178,6 +194,13 @@ def _refuse_other_build(root: Path, plan: BuildPlan) -> None:
         "Build with the same options, name another --out, or remove the store",
         tuple(differences),
     )
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Remove the work folder that a run left which died after completing the store."""
+    if (root / WORK_DIR).exists():
+        with contextlib.suppress(StoreLockedError, OSError), build_lock(root / WORK_DIR / _LOCK_NAME):
+            shutil.rmtree(root / WORK_DIR)
 
 
 def _sweep(root: Path) -> None:
@@ -202,7 +225,6 @@ def _make_shards(
     pending = [shard for shard in range(plan.store.num_shards) if shard not in reused]
     if not pending:
         return []
-    (root / ROOT_METADATA).unlink(missing_ok=True)  # a store that lost shards is not complete
     jobs = shard_jobs(plan, pending, root=root, num_threads=executor.num_threads)
     results = list(reused.values())
     for result in executor.run(run_shard, jobs):
@@ -221,13 +243,6 @@ def _sum_up(results: list[ShardResult], num_shards: int) -> Progress:
         num_graphs=sum(result.num_graphs for result in results),
         num_bytes=sum(result.num_bytes for result in results),
     )
-
-
-def _edge_pixels(root: Path) -> int:
-    from ssl_data.store.reader import open_store  # noqa: PLC0415 - only where nothing was built
-
-    num_edge_pixels: int = open_store(root).attributes["num_edge_pixels"]
-    return num_edge_pixels
 
 
 def _report(

@@ -74,7 +74,7 @@ def _files_of(folder: Folder) -> Iterator[tuple[str, Path]]:
             relative.encode()
         except UnicodeEncodeError:
             raise DatasetError(f"{folder.path}: the file name {relative!a} is not valid UTF-8; rename it") from None
-        yield prefix + relative, folder.path / relative
+        yield prefix + relative, (folder.path / relative).absolute()  # workers may run in another folder
 
 
 def _walk(root: Path) -> Iterator[str]:

@@ -84,11 +84,14 @@ def build_lock(lock_path: Path) -> Iterator[None]:
     with lock_path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = lock_path.exists() and os.path.samestat(os.fstat(file.fileno()), lock_path.stat())
         except BlockingIOError:
+            ours = False
+        if not ours:  # or the holder has just completed the store, and removed the file that we have locked
             file.seek(0)
             holder = file.read().strip() or "another process"
             message = f"{lock_path.parent.parent} is being built by {holder}; wait for it to end or stop it"
-            raise StoreLockedError(message) from None
+            raise StoreLockedError(message)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
     from ssl_data.store.plan import StorePlan
 
-__all__ = ["committed_record", "finalize_store"]
+__all__ = ["committed_record", "finalize_store", "is_intact"]
 
 
 def committed_record(root: Path, plan: StorePlan, shard: int) -> ShardRecord | None:
@@ -69,6 +70,18 @@ def committed_record(root: Path, plan: StorePlan, shard: int) -> ShardRecord | N
         if num_bytes != file.num_bytes:
             return None
     return record
+
+
+def is_intact(root: Path) -> bool:
+    """Whether a store is complete and all its files are there in full. Contents are for `verify_store` to check."""
+    try:
+        attributes = json.loads((root / ROOT_METADATA).read_bytes())["attributes"][ATTRIBUTE]
+        if _file_record(root, FILES_PATH).sha256 != attributes["files_sha256"]:
+            return False
+        files = read_table(LocalSource(root), FILES_PATH, FILE_SCHEMA).to_pylist()
+        return all((root / file["path"]).stat().st_size == file["num_bytes"] for file in files)
+    except (OSError, ValueError, KeyError, TypeError, StoreCorruptError):
+        return False
 
 
 def finalize_store(root: Path, plan: StorePlan) -> dict[str, Any]:

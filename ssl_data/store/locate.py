@@ -38,7 +38,7 @@ def open_source(url: str | Path) -> LocalSource | RemoteSource:
     if isinstance(url, Path) and re.match(rf"({'|'.join(_REMOTE_SCHEMES)}):/", text):
         raise StoreNotFoundError(f"{text} was a URL before it became a Path, which drops a slash; give it as a str")
     if "://" not in text:
-        return LocalSource(Path(url))
+        return LocalSource(Path(url).absolute())  # so that it stays the same place when the working directory changes
     parts = urlsplit(text)
     if parts.scheme == "file":
         return LocalSource(Path(unquote(parts.path)))

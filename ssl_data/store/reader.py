@@ -26,7 +26,7 @@ from ssl_data.store.layout import (
 from ssl_data.store.local import LocalSource
 from ssl_data.store.locate import CacheSettings, open_source
 from ssl_data.store.manifest import PATCH_SCHEMA, read_table
-from ssl_data.store.plan import require_format
+from ssl_data.store.plan import StorePlan, require_format
 from ssl_data.store.remote import RemoteSource
 from ssl_data.store.source import ObjectMissingError
 
@@ -62,8 +62,8 @@ class Store:
     """
 
     def __init__(self, url: str | Path, cache: CacheSettings) -> None:
-        self._settings = url, cache
         source = open_source(url)
+        self._settings = source.url, cache
         self.attributes = _read_attributes(source)
         require_format(self.attributes, source.url)
         self.build_spec = BuildSpec.from_dict(self.attributes["spec"])
@@ -83,8 +83,24 @@ class Store:
         self._num_edge_pixels: NDArray[np.int32] = filled["num_edge_pixels"].to_numpy()
         self._patch_ids = filled["patch_id"].combine_chunks()
         self._sources = filled["source"].combine_chunks().dictionary_encode()
+        self._check_attributes()
         layouts = array_layouts(self.build_spec, self.attributes["num_slots"])
         self._arrays = {layout.name: ShardedArray(self.source, layout) for layout in layouts}
+
+    def _check_attributes(self) -> None:
+        """The root attributes, which no hash covers, against their own fingerprint and the table of patches."""
+        where = self.source.name(ROOT_METADATA)
+        if StorePlan.from_dict(self.attributes).fingerprint != self.attributes["fingerprint"]:
+            raise StoreCorruptError(f"{where} was altered: its specs do not match its fingerprint")
+        totals = {
+            "num_patches": len(self._slots),
+            "num_graphs": int(self._counts.sum()),
+            "num_edge_pixels": int(self._num_edge_pixels.sum()),
+        }
+        for name, total in totals.items():
+            if self.attributes.get(name) != total:
+                found = self.attributes.get(name)
+                raise StoreCorruptError(f"{where} was altered: it has {name} {found!r}, the manifest says {total}")
 
     def __reduce__(self) -> tuple[Callable[[str | Path, CacheSettings], Store], tuple[str | Path, CacheSettings]]:
         """Pickle as place and cache settings alone."""

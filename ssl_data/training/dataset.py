@@ -44,7 +44,8 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         Probability of each, in this order; True is one half. Graphs move with their pixels, exactly.
     edge_stride : int, optional
         Keep only edge pixels with ``row % edge_stride == col % edge_stride``, counted in the sample as it comes out.
-        Needs a store of all edge pixels. Without it, all stored graphs are used.
+        Needs a store of all edge pixels. Without it, or where it is the store's own, all stored graphs are used; those
+        of a store with an edge_stride keep the pattern of the patch, moved by crops and flips.
     seed : int
         Of crops, flips and degradations.
     degradation : str or Degradation, optional
@@ -84,6 +85,8 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         self.store = store if isinstance(store, Store) else open_store(store)
         if border not in get_args(Border):
             raise ConfigError(f"border must be one of {', '.join(get_args(Border))}, got {border!r}")
+        if seed < 0:
+            raise ConfigError(f"seed must be >= 0, got {seed}")
         self._border = border
         self._load_stride = self._check_edge_stride(edge_stride)
         self._degradation = find_degradation(degradation)

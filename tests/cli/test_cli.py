@@ -102,10 +102,10 @@ def test_another_configuration_is_refused_with_the_differing_fields(built):
         (["build", "--dataset", "sample"], 2, "--out"),
         (["build", "--dataset", "sample", "--out", "x", "--boundary", "round"], 2, "--boundary"),
         (["build", "--dataset", "sample", "--out", "x", "--patch-size", "0"], 2, "--patch-size"),
-        (["build", "--dataset", "sample", "--out", "x", "--patch-size", "12"], 1, "must be at least 13"),
+        (["build", "--dataset", "sample", "--out", "x", "--patch-size", "12"], 2, "must be at least 13"),
         (
             ["build", "--dataset", "sample", "--out", "x", "--patch-size", "66", "--lq-scale", "4"],
-            1,
+            2,
             "multiple of lq_scale",
         ),
         (["build", "--dataset", "sample", "--out", "x", "--ray-address", "auto"], 2, "--executor ray"),
@@ -113,6 +113,8 @@ def test_another_configuration_is_refused_with_the_differing_fields(built):
         (["verify", "nowhere"], 1, "nowhere is not a store"),
         (["datasets", "nonsense"], 1, "one of the datasets"),
         (["nonsense"], 2, "No such command"),
+        (["build", "--dataset", "sample", "--out", ""], 2, "BuildConfig.out must be a non-empty string"),
+        (["build", "--dataset", "sample", "--out", "s3://bucket/x"], 2, "BuildConfig.out must be a local folder"),
     ],
 )
 def test_mistakes_are_explained_without_a_traceback(arguments, code, message, tmp_path):
@@ -194,6 +196,10 @@ def test_the_test_for_heavy_imports_can_fail(name):
     code = f"import ssl_data, {name}, sys\nprint([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert name in done.stdout
+
+
+def test_the_version_is_printed():
+    assert run("--version").stdout.startswith("ssl-data 0.")
 
 
 def test_datasets_are_listed_and_explained(photographs):

@@ -70,9 +70,10 @@ def test_refuses_an_unknown_output():
         self_similarity_graph(IMAGE, PIXELS, output="graph")
 
 
-def test_refuses_less_than_one_thread():
-    with pytest.raises(InputError, match="num_threads must be >= 1, got 0"):
-        self_similarity_graph(IMAGE, PIXELS, num_threads=0)
+@pytest.mark.parametrize("num_threads", [0, -1, 1.5, True, 2**31])
+def test_refuses_other_numbers_of_threads(num_threads):
+    with pytest.raises(InputError, match="num_threads must be an integer in 1 .. 4096, got"):
+        self_similarity_graph(IMAGE, PIXELS, num_threads=num_threads)
 
 
 def test_refuses_an_unknown_backend():

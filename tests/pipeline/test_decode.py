@@ -91,6 +91,43 @@ def test_truncated_images_are_rejected(file_format):
         decode_image(content[: len(content) * 2 // 3], "x")
 
 
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_announced_and_decoded_sizes_agree_in_every_format(file_format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(Image.fromarray(RGB), file_format, exif=exif)
+    upright = RGB.shape[:2] if orientation < 5 else RGB.shape[1::-1]
+    assert image_size(content, "x") == upright
+    assert decode_image(content, "x").shape == (*upright, 3)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_broken_metadata_give_an_image_or_a_reason(file_format):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "a description of this image"
+    content = encode(Image.fromarray(RGB), file_format, exif=exif)
+    first = content.index(b"Exif" if file_format == "JPEG" else b"MM\0*" if b"MM\0*" in content else b"II*\0")
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        altered = bytearray(content)
+        for place in random.integers(first, min(first + 90, len(content)), size=2):
+            altered[place] = random.integers(256)
+        try:
+            size = image_size(bytes(altered), "x")
+            shape = decode_image(bytes(altered), "x").shape
+        except SourceError:
+            continue
+        assert shape == (*size, 3)
+
+
+def test_the_header_of_a_png_is_read_without_its_pixels(monkeypatch):
+    content = encode(Image.fromarray(RGB))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    assert image_size(content, "x") == (20, 30)
+
+
 def test_decompression_bombs_are_rejected_by_header(shared_images):
     content = (shared_images / "odd" / "bomb" / "pillow_decompression_bomb.gif").read_bytes()
     with pytest.raises(SourceError, match="is more than 512000000 pixels"):

@@ -53,6 +53,22 @@ def test_a_truncated_file_is_found(copy):
     assert (problem.kind, problem.where) == ("wrong-size", "gt/c/0/0/0/0")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"bandwidth": 0.004', '"bandwidth": 0.04'),
+        ('"num_edge_pixels": ', '"num_edge_pixels": 1'),
+        ('"edge_stride": 1', '"edge_stride": 2'),
+    ],
+)
+def test_altered_root_attributes_are_found(copy, old, new):
+    path = copy / "zarr.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    (problem, *_) = verify_store(copy)
+    assert "zarr.json was altered" in problem.message
+
+
 def test_nothing_to_verify(tmp_path):
     with pytest.raises(StoreNotFoundError):
         verify_store(tmp_path)

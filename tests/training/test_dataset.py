@@ -271,6 +271,7 @@ def test_patches_without_edge_pixels_give_empty_graphs_and_no_loss(photographs, 
         ({"border": "none"}, "border must be one of exact, interior, cached"),
         ({"hflip": 1.5}, "hflip must be a boolean or a probability"),
         ({"edge_stride": 0}, "edge_stride must be >= 1"),
+        ({"seed": -1}, "seed must be >= 0"),
     ],
 )
 def test_options_that_cannot_be_served_are_refused(photos, options, message):
