@@ -138,7 +138,7 @@ def build(
     except KeyboardInterrupt:
         done = len(list((Path(config.out) / MANIFEST_DIR).glob("shard-*.parquet")))
         raise BuildInterruptedError(
-            f"{config.out}: interrupted with {done} shards done; the same command goes on"
+            f"{config.out}: interrupted with {done} of its shards done; the same command goes on"
         ) from None
 
 

@@ -159,7 +159,7 @@ class Stopping(SerialExecutor):
 @pytest.mark.parametrize("num_jobs", [0, 1, 4])
 def test_an_interrupted_build_goes_on_and_ends_the_same(images, tmp_path, num_jobs):
     build(configure(images, tmp_path / "undisturbed"))
-    with pytest.raises(BuildInterruptedError, match=f"{num_jobs} shards done"):
+    with pytest.raises(BuildInterruptedError, match=f"{num_jobs} of its shards done"):
         build(configure(images, tmp_path / "store"), executor=Stopping(num_jobs, KeyboardInterrupt()))
     with pytest.raises(StoreIncompleteError):
         open_store(tmp_path / "store")
@@ -246,7 +246,7 @@ def test_an_interrupt_while_the_images_are_scanned(images, tmp_path):
     def stop(progress):
         raise KeyboardInterrupt
 
-    with pytest.raises(BuildInterruptedError, match="interrupted with 0 shards done; the same command goes on"):
+    with pytest.raises(BuildInterruptedError, match="interrupted with 0 of its shards done; the same command goes on"):
         build(configure(images, tmp_path / "store"), progress=stop)
 
 
