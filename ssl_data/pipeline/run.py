@@ -36,7 +36,7 @@ _LOCK_NAME = "lock"
 class Progress:
     """How far a build is."""
 
-    phase: Literal["scan", "build", "complete"]
+    phase: Literal["scan", "build"]
     done: int
     total: int
     num_patches: int = 0

@@ -126,10 +126,6 @@ class ShardReader:
                 self._file.forget(offset, num_bytes)
                 raise StoreCorruptError(f"chunk {chunk} of {self.path}: {error}; run `ssl-data verify`") from error
 
-    def has(self, chunk: int) -> bool:
-        """Whether a chunk was written."""
-        return bool(self._index[chunk, 0] != _MISSING)
-
     def close(self) -> None:
         """Close the file; reading afterwards fails."""
         self._file.close()
