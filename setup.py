@@ -17,11 +17,13 @@ native = Pybind11Extension(
     extra_compile_args=["-O3", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
     optional=True,  # without a compiler everything works, only slower
 )
-packages = [*find_packages(include=["ssl_data", "ssl_data.*"]), "ssl_data.cli", "ssl_data.manifests"]
+# Folders of the tree that are installed inside the package.
+folders = {"ssl_data.benchmarks": "benchmarks", "ssl_data.cli": "cli", "ssl_data.manifests": "manifests"}
+packages = [*find_packages(include=["ssl_data", "ssl_data.*"]), *folders]
 
 setup(
     packages=packages,
-    package_dir={"ssl_data": "ssl_data", "ssl_data.cli": "cli", "ssl_data.manifests": "manifests"},
+    package_dir={"ssl_data": "ssl_data", **folders},
     package_data={
         "ssl_data": ["py.typed", "*.pyi", "**/*.pyi", "**/FORMAT.md"],
         "ssl_data.manifests": ["**/*.yaml"],

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from common import benchmark_parser, photographs, print_report, sample_folder
 
 from ssl_data import BuildConfig, PatchSpec, build, edge_mask, edge_pixels, self_similarity_graph
+from ssl_data.benchmarks.common import benchmark_parser, photographs, print_report, sample_folder
 from ssl_data.config import StoreSpec
 from ssl_data.pipeline.decode import decode_image, image_size
 from ssl_data.pipeline.executors import RayExecutor, SerialExecutor, usable_cores
@@ -228,7 +228,7 @@ def _shares(builds: Builds, parts: list[dict[str, float]]) -> list[dict[str, Any
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = benchmark_parser(__doc__)
+    parser = benchmark_parser("build", __doc__)
     parser.add_argument("--patch-size", type=int, default=256)
     parser.add_argument("--step", type=int, default=128)
     parser.add_argument("--compression", choices=("fast", "balanced", "small"), default=StoreSpec().compression)

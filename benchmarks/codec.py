@@ -10,13 +10,13 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from common import benchmark_parser, medians, photographs, print_report
 from numcodecs import blosc
 from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 from PIL import Image
 
 import ssl_data
+from ssl_data.benchmarks.common import benchmark_parser, medians, photographs, print_report
 from ssl_data.config import StoreSpec
 from ssl_data.store.codec import chunk_codec, crc32c
 
@@ -161,7 +161,7 @@ def measure(codecs: dict[str, Codec], chunks: Sequence[NDArray[np.uint8]], round
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all codecs and print one table."""
-    options = benchmark_parser(__doc__).parse_args(arguments)
+    options = benchmark_parser("codec", __doc__).parse_args(arguments)
     rounds = options.rounds or (1 if options.tiny else _ROUNDS)
     paths = photographs(options.images)[: 1 if options.tiny else None]
     blosc.use_threads = False

@@ -130,9 +130,13 @@ def medians(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
+def benchmark_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """A parser with the options of every benchmark: images, ``--rounds``, ``--tiny``, ``--json``."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=f"ssl-data bench {name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("images", nargs="?", help="folder of images [the photographs inside the scikit-image wheel]")
     parser.add_argument("--rounds", type=int, help="measured rounds, of which the median is taken")
     parser.add_argument("--tiny", action="store_true", help="a few seconds of work: shows that it runs, not how fast")

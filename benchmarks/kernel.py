@@ -14,14 +14,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import benchmark_parser, medians, photographs, print_report
 from PIL import Image
 
 from ssl_data import SSGSpec, available_backends, edge_mask, edge_pixels, self_similarity_graph
+from ssl_data.benchmarks.common import benchmark_parser, medians, photographs, print_report
 from ssl_data.geometry.positions import search_offsets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -126,7 +126,8 @@ def _box_filter(
 def unfold(image: NDArray[np.uint8], pixels: NDArray[np.int32], spec: SSGSpec) -> NDArray[np.float32]:
     """The graph as one would first write it with torch."""
     import torch  # noqa: PLC0415 - optional
-    from unfold_loss import unfold_ssd  # noqa: PLC0415 - needs torch
+
+    from ssl_data.benchmarks.unfold_loss import unfold_ssd  # noqa: PLC0415 - needs torch
 
     tensor = torch.from_numpy(image).movedim(2, 0)[None].float()
     row, col = torch.from_numpy(pixels.astype(np.int64)).unbind(1)
@@ -233,9 +234,9 @@ def measure_threads(sample: Sample, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def main() -> None:
+def main(options: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    arguments = benchmark_parser(__doc__).parse_args()
+    arguments = benchmark_parser("kernel", __doc__).parse_args(options)
     rounds = arguments.rounds or (1 if arguments.tiny else 7)
     side, most = (64, 50) if arguments.tiny else (_SIDE, _MOST)
     sample: Sample = []

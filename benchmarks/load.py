@@ -1,201 +1,223 @@
-"""Samples per second of `SSLCachedDataset`, beside the time that its reads and decoding alone would take.
+"""Samples per second of `SSLCachedDataset`, beside the least that reading could cost and beside PNG files.
 
-For each way of cropping, one epoch is traced to learn which chunks it reads. The bound then reads exactly these bytes
-with `os.preadv` and decodes them with numcodecs, in a bare loop without arrays, checks or tensors. Beside it: samples
-alone; samples and `collate` in batches, as a `DataLoader` without workers does; and a `DataLoader` with worker
-processes. Files are in the page cache, and every process uses one thread.
+Three tables, for random crops of large patches and for whole small ones:
+
+* How near loading comes to its bound: the same bytes read with `os.preadv` and decoded with numcodecs in a bare loop.
+  In this process, batch by batch, and through a `DataLoader` with worker processes. Border mode "exact" also computes
+  the graphs along the crop's border, which the bound leaves out; "computed" is their share.
+* Reading the graphs of a sample, against computing all of them with the fastest backend: processor time.
+* Samples per second, against the usual way without graphs: PNG files and mask files.
+
+Files are in the page cache: with a cold disk or a network, everything here is slower.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
-from common import benchmark_parser, medians, photographs, print_report, sample_folder
 from numcodecs import blosc
-from numcodecs.blosc import Blosc
-from numcodecs.zstd import Zstd
 from torch.utils.data import DataLoader
 
 import ssl_data
-from ssl_data import BuildConfig, PatchSpec, SSLCachedDataset, StoreSpec, collate
-from ssl_data.store.shard import ShardReader
+from ssl_data import BuildConfig, PatchSpec, SSLCachedDataset, StoreSpec, collate, self_similarity_graph
+from ssl_data.benchmarks.bare_loop import BareLoop, traced_reads
+from ssl_data.benchmarks.common import (
+    benchmark_parser,
+    medians,
+    photographs,
+    print_report,
+    sample_folder,
+)
+from ssl_data.benchmarks.png_pipeline import PNGDataset, write_files
+from ssl_data.geometry.positions import Dihedral, Window
+from ssl_data.training.graphs import fill_graphs, plan_graphs
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
+    from torch.utils.data import Dataset
 
 _ROUNDS = 5
-_CRC_BYTES = 4
+_SCALE = 4
+_MOST_SAMPLES = 128
+_TURNED = {"hflip": True, "vflip": True, "transpose": True}
 
 
-@dataclass(frozen=True)
-class Read:
-    """A run of chunks that the dataset reads at once."""
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """One way to read a store."""
 
-    path: Path
-    chunks: range
-    chunk_bytes: int
-    """Of one chunk, decoded."""
+    patch_size: int
+    crop_size: int | None
+    border: str = "exact"
+    turned: bool = False
 
+    def __str__(self) -> str:
+        if self.crop_size is None:
+            return f"patch {self.patch_size}" + (", turned" if self.turned else "")
+        return f"patch {self.patch_size}, crop {self.crop_size}, {self.border}" + (", turned" if self.turned else "")
 
-@contextlib.contextmanager
-def traced_reads() -> Iterator[list[Read]]:
-    """The reads of chunks made inside, as they happen."""
-    reads: list[Read] = []
-    original = ShardReader.read
+    @property
+    def size(self) -> int:
+        """Side of a sample, in pixels."""
+        return self.crop_size or self.patch_size
 
-    def read(reader: ShardReader, chunks: range, outs: list[NDArray[Any]]) -> None:
-        reads.append(Read(Path(reader.path), chunks, outs[0].nbytes if outs else 0))
-        original(reader, chunks, outs)
-
-    ShardReader.read = read  # type: ignore[method-assign, assignment]
-    try:
-        yield reads
-    finally:
-        ShardReader.read = original  # type: ignore[method-assign]
+    def dataset(self, store: ssl_data.Store) -> SSLCachedDataset:
+        """The dataset that reads so."""
+        turned = _TURNED if self.turned else {}
+        return SSLCachedDataset(store, crop_size=self.crop_size, border=self.border, **turned)  # type: ignore[arg-type]
 
 
-class BareLoop:
-    """Repeats reads with nothing but `os.preadv` and numcodecs."""
+def loads(*, tiny: bool) -> list[Load]:
+    """What is measured."""
+    large, small, crop = (64, 64, 32) if tiny else (512, 256, 128)
+    borders = [Load(patch_size=large, crop_size=crop, border=border) for border in ("interior", "cached", "exact")]
+    turned = Load(patch_size=large, crop_size=crop, border="exact", turned=True)
+    return [
+        *borders,
+        turned,
+        Load(patch_size=small, crop_size=None),
+        Load(patch_size=small, crop_size=None, turned=True),
+    ]
 
-    def __init__(self, reads: Sequence[Read], compression: str) -> None:
-        self._codec = Blosc() if compression == "fast" else Zstd()
-        self._checksum_bytes = _CRC_BYTES if compression == "fast" else 0
-        self._files: dict[Path, tuple[int, NDArray[np.uint64]]] = {}
-        self._steps = [step for read in reads if read.chunks for step in [self._step(read)]]
-        largest = max(size for _, _, size, _, _ in self._steps)
-        self._encoded = bytearray(largest)
-        self._decoded = np.empty(max(chunk_bytes for *_, chunk_bytes in self._steps), dtype=np.uint8)
-        self.num_bytes = sum(size for _, _, size, _, _ in self._steps)
 
-    def _step(self, read: Read) -> tuple[int, int, int, list[tuple[int, int]], int]:
-        """File descriptor, offset and size of the read; where its chunks lie in it; bytes of one, decoded."""
-        descriptor, index = self._open(read.path)
-        places = index[read.chunks.start : read.chunks.stop].tolist()
-        first = places[0][0]
-        size = places[-1][0] + places[-1][1] - first
-        parts = [(offset - first, offset - first + length - self._checksum_bytes) for offset, length in places]
-        return descriptor, first, size, parts, read.chunk_bytes
+class _Batches:
+    """A dataset read batch by batch in this process: as a loader without workers does it."""
 
-    def _open(self, path: Path) -> tuple[int, NDArray[np.uint64]]:
-        """An open shard and its index, which is found from behind: chunks, then (offset, size) of each, then a CRC."""
-        if path not in self._files:
-            num_chunks = self._num_chunks(path)
-            with path.open("rb") as file:
-                file.seek(-(16 * num_chunks + _CRC_BYTES), os.SEEK_END)
-                index = np.frombuffer(file.read(16 * num_chunks), dtype="<u8").reshape(num_chunks, 2)
-            self._files[path] = os.open(path, os.O_RDONLY), index
-        return self._files[path]
-
-    @staticmethod
-    def _num_chunks(path: Path) -> int:
-        import zarr  # noqa: PLC0415 - only here
-
-        array = zarr.open_array(next(parent for parent in path.parents if (parent / "zarr.json").exists()), mode="r")
-        shards = array.shards or array.chunks
-        return int(np.prod([shard // chunk for shard, chunk in zip(shards, array.chunks, strict=True)]))
+    def __init__(self, dataset: Dataset[Any], batch_size: int, count: int) -> None:
+        self._dataset = dataset
+        self._batches = [list(range(first, min(first + batch_size, count))) for first in range(0, count, batch_size)]
 
     def __call__(self) -> None:
-        """Do all reads once."""
-        view = memoryview(self._encoded)
-        for descriptor, offset, size, parts, chunk_bytes in self._steps:
-            os.preadv(descriptor, [view[:size]], offset)
-            out = self._decoded[:chunk_bytes]
-            for start, stop in parts:
-                self._codec.decode(view[start:stop], out)
-
-    def close(self) -> None:
-        """Close the files."""
-        for descriptor, _ in self._files.values():
-            os.close(descriptor)
+        read = getattr(self._dataset, "__getitems__", None)
+        for batch in self._batches:
+            collate(read(batch) if read else [self._dataset[index] for index in batch])
 
 
-def ways(crop_size: int) -> dict[str, dict[str, Any]]:
-    """What is measured: arguments of `SSLCachedDataset` by name."""
-    turned = {"hflip": True, "vflip": True, "transpose": True}
-    return {
-        "whole patch": {},
-        **{f"crop {crop_size}, {border}": {"crop_size": crop_size, "border": border} for border in _BORDERS},
-        f"crop {crop_size}, exact, turned": {"crop_size": crop_size, **turned},
-    }
+def _run_through(loader: DataLoader[Any]) -> None:
+    for _ in loader:
+        pass
 
 
-_BORDERS = ("exact", "interior", "cached")
-
-
-def measure_way(store: ssl_data.Store, arguments: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """One row: samples per second, and the bound."""
-    dataset = SSLCachedDataset(store, **arguments)
-    order = range(len(dataset))
-    with traced_reads() as reads:
-        num_graphs = sum(len(dataset[index]["ssg"]) for index in order)
-    bound = BareLoop(reads, store.build_spec.store.compression)
+def _through_workers(dataset: Dataset[Any], options: argparse.Namespace, count: int) -> Callable[[], object]:
     loader = DataLoader(
-        dataset,
+        torch.utils.data.Subset(dataset, range(count)),
         batch_size=options.batch_size,
         num_workers=options.workers,
         collate_fn=collate,
-        persistent_workers=options.workers > 0,
+        persistent_workers=True,
     )
+    return lambda: _run_through(loader)
 
-    batches = [range(first, min(first + options.batch_size, len(dataset))) for first in order[:: options.batch_size]]
 
-    def samples() -> None:
-        for index in order:
-            dataset[index]
-
-    def batched() -> None:
-        for batch in batches:
-            collate([dataset[index] for index in batch])
-
-    def workers() -> None:
-        for _ in loader:
-            pass
-
+def nearness(load: Load, store: ssl_data.Store, options: argparse.Namespace) -> dict[str, Any]:
+    """How near loading comes to its bound."""
+    dataset = load.dataset(store)
+    count = min(len(dataset), _MOST_SAMPLES)
+    with traced_reads() as reads:
+        num_graphs = sum(len(dataset[index]["ssg"]) for index in range(count))
+    num_computed = num_graphs - _num_stored(load, dataset, count)
+    bound = BareLoop(reads, store.build_spec.store.compression)
     timed: dict[str, Callable[[], object]] = {
         "bound": bound,
-        "samples": samples,
-        "batched": batched,
-        "workers": workers,
+        "here": _Batches(dataset, options.batch_size, count),
+        "workers": _through_workers(dataset, options, count),
     }
     seconds = medians(timed, rounds=options.rounds)
     bound.close()
-    num_samples = len(dataset)
+    workers = f"{options.workers} worker{'s' if options.workers > 1 else ''}"
     return {
-        "graphs/sample": num_graphs / num_samples,
-        "MB read/sample": bound.num_bytes / num_samples / 1e6,
-        "bound/s": num_samples / seconds["bound"],
-        "samples/s": num_samples / seconds["samples"],
-        "of bound": seconds["bound"] / seconds["samples"],
-        "in batches/s": num_samples / seconds["batched"],
-        f"{options.workers} workers/s": num_samples / seconds["workers"],
-        "workers gain": seconds["batched"] / seconds["workers"],
+        "sample": str(load),
+        "graphs": num_graphs / count,
+        "computed": num_computed / max(num_graphs, 1),
+        "MB read": bound.num_bytes / count / 1e6,
+        "bound/s": count / seconds["bound"],
+        "here/s": count / seconds["here"],
+        "of bound": seconds["bound"] / seconds["here"],
+        f"{workers}/s": count / seconds["workers"],
+        f"{workers}, of bound": seconds["bound"] / seconds["workers"],
     }
 
 
-def make_store(options: argparse.Namespace, folder: Path) -> ssl_data.Store:
-    """The store to read: the one given, or one of the images."""
-    if options.store:
-        return ssl_data.open_store(options.store)
+def _num_stored(load: Load, dataset: SSLCachedDataset, count: int) -> int:
+    """Graphs of the samples that come from the store."""
+    interior = Load(patch_size=load.patch_size, crop_size=load.crop_size, border="interior")
+    dataset = interior.dataset(dataset.store) if load.border == "exact" else dataset
+    return sum(len(dataset[index]["ssg"]) for index in range(count))
+
+
+def against_computing(load: Load, store: ssl_data.Store, rounds: int) -> dict[str, Any]:
+    """Reading the graphs of a sample, without images, beside computing them from the image."""
+    count, random = min(len(store), _MOST_SAMPLES), np.random.default_rng(0)
+    samples = []
+    for index in range(count):
+        top, left = (random.integers((load.patch_size - load.size) // _SCALE + 1, size=2) * _SCALE).tolist()
+        window = Window(top=top, left=left, bottom=top + load.size, right=left + load.size)
+        plan = plan_graphs(store, index, window, Dihedral(), border="cached")
+        out = np.empty((len(plan), store.spec.num_positions), dtype=np.uint8)
+        pixels = np.stack([plan.pixels.row, plan.pixels.col], axis=1)
+        samples.append((plan, pixels, store.read_gt(index, window), out))
+
+    def read() -> None:
+        for plan, _, image, out in samples:
+            fill_graphs(store, plan, image, out)
+
+    def compute() -> None:
+        for _, pixels, image, _ in samples:
+            self_similarity_graph(image, pixels, store.spec, output="codes")
+
+    seconds = medians({"read": read, "compute": compute}, rounds=rounds, clock=time.process_time)
+    num_entries = sum(out.size for *_, out in samples)
+    return {
+        "graphs of": str(load).removesuffix(", exact"),
+        "reading, ns/entry": seconds["read"] / num_entries * 1e9,
+        "computing, ns/entry": seconds["compute"] / num_entries * 1e9,
+        "reading : computing": seconds["read"] / seconds["compute"],
+    }
+
+
+def against_files(load: Load, store: ssl_data.Store, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """GT, LQ, mask and graphs from the store, beside GT, LQ and mask from files, in this process."""
+    count = min(len(store), _MOST_SAMPLES)
+    files = partial(PNGDataset, folder, scale=_SCALE, crop_size=load.size, turned=load.turned)
+    candidates: dict[str, Dataset[Any]] = {
+        "PNG, masks as PNG": files(mask_format="png"),
+        "PNG, masks as .mat": files(mask_format="mat"),
+        "store, with graphs": load.dataset(store),
+    }
+    timed = {name: _Batches(dataset, options.batch_size, count) for name, dataset in candidates.items()}
+    seconds = medians(timed, rounds=options.rounds, clock=time.process_time)
+    return [
+        {
+            "sample, from": f"{load}: {name}",
+            "samples/s": count / value,
+            "times faster": seconds["PNG, masks as PNG"] / value,
+        }
+        for name, value in seconds.items()
+    ]
+
+
+def make_store(patch_size: int, options: argparse.Namespace, folder: Path) -> ssl_data.Store:
+    """A store of the images with patches of this size."""
     images = Path(options.images) if options.images else folder / "images"
-    if not options.images:
+    if not images.exists():
         images.mkdir()
         for path in photographs()[1:2] if options.tiny else photographs():
             (images / path.name).symlink_to(sample_folder() / path.name)
     config = BuildConfig(
         dataset=str(images),
-        out=str(folder / "store.zarr"),
-        patch=PatchSpec(patch_size=options.patch_size, step=options.patch_size // 2),
-        store=StoreSpec(compression=options.compression),
+        out=str(folder / f"store-{patch_size}.zarr"),
+        patch=PatchSpec(patch_size=patch_size, step=patch_size // (1 if options.images else 4)),
+        store=StoreSpec(compression=options.compression, lq_scale=_SCALE),
     )
     ssl_data.build(config)
     return ssl_data.open_store(config.out)
@@ -203,25 +225,34 @@ def make_store(options: argparse.Namespace, folder: Path) -> ssl_data.Store:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--store", help="an existing store instead of images")
-    parser.add_argument("--patch-size", type=int, default=256)
-    parser.add_argument("--crop-size", type=int, default=128)
+    parser = benchmark_parser("load", __doc__)
     parser.add_argument("--compression", choices=("fast", "balanced", "small"), default=StoreSpec().compression)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=2, help="worker processes of the DataLoader")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of the DataLoader [1]")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.tiny else _ROUNDS)
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     blosc.use_threads = False
-    with tempfile.TemporaryDirectory() as folder:
-        store = make_store(options, Path(folder))
-        rows = [{"sample": name, **measure_way(store, way, options)} for name, way in ways(options.crop_size).items()]
-        report = {
-            "title": f"Loading from {store.num_patches} patches of {store.patch_size}x{store.patch_size}, "
-            f"{store.build_spec.store.compression}, batches of {options.batch_size}; medians of {options.rounds}",
-            "tables": {"samples per second": rows},
+    near, computed, files = [], [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stores = {
+            size: make_store(size, options, folder) for size in {load.patch_size for load in loads(tiny=options.tiny)}
         }
+        for size, store in stores.items():
+            write_files(store, folder / f"files-{size}")
+        for load in loads(tiny=options.tiny):
+            store = stores[load.patch_size]
+            near.append(nearness(load, store, options))
+            if load.border == "exact" and not load.turned:
+                computed.append(against_computing(load, store, options.rounds))
+            files += against_files(load, store, folder / f"files-{load.patch_size}", options)
+    report = {
+        "title": f"Loading, {options.compression}, batches of {options.batch_size}; medians of {options.rounds} rounds",
+        "tables": {"bound": near, "graphs": computed, "files": files},
+        "notes": {f"patches of {size}": len(store) for size, store in stores.items()},
+    }
     print_report(report, as_json=options.json)
 
 

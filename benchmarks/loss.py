@@ -21,19 +21,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from common import benchmark_parser, medians, photographs, print_report
 from PIL import Image
-from unfold_loss import unfold_loss
 
 import ssl_data
+from ssl_data.benchmarks.common import benchmark_parser, medians, photographs, print_report
+from ssl_data.benchmarks.unfold_loss import unfold_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ssl_data.training.loss import Backend
+
 _SPEC = ssl_data.SSGSpec()
 _ROUNDS = 5
 _UNFOLD = "unfold + autograd"
-_BACKENDS = {"ssl_data": "auto", "ssl_data, triton": "triton", "ssl_data, torch": "torch"}
+_BACKENDS: dict[str, Backend] = {"ssl_data": "auto", "ssl_data, triton": "triton", "ssl_data, torch": "torch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,7 @@ def measure_speed(paths: Sequence[Path], loads: Sequence[Load], rounds: int, opt
     rows = []
     for key, value in seconds.items():
         count, density = edge_pixels[key]
-        row = {"implementation, images": key, "edge pixels": count, "density": density}
+        row: dict[str, Any] = {"implementation, images": key, "edge pixels": count, "density": density}
         rows.append({**row, "ns/entry": value / (count * _SPEC.num_positions) * 1e9})
     for row in rows:
         row["times faster"] = rows[0]["ns/entry"] / row["ns/entry"]
@@ -163,7 +165,7 @@ def measure_memory(paths: Sequence[Path], loads: Sequence[Load], options: Any) -
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print two tables."""
-    parser = benchmark_parser(__doc__)
+    parser = benchmark_parser("loss", __doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... [cpu]")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU; with 1, processor time counts [1]")
     parser.add_argument(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ssl_data.pipeline.run import BuildReport, build
     from ssl_data.store.reader import Store, open_store
     from ssl_data.store.verify import verify_store
-    from ssl_data.training.batch import SSGBatch, collate
+    from ssl_data.training.batch import SSGBatch
+    from ssl_data.training.collate import collate
     from ssl_data.training.dataset import SSLCachedDataset
     from ssl_data.training.loss import SelfSimilarityLoss, SSLTerms
     from ssl_data.training.sampler import PatchSampler
@@ -60,7 +61,7 @@ _LAZY = {
     "SelfSimilarityLoss": "ssl_data.training.loss",
     "Store": "ssl_data.store.reader",
     "build": "ssl_data.pipeline.run",
-    "collate": "ssl_data.training.batch",
+    "collate": "ssl_data.training.collate",
     "open_store": "ssl_data.store.reader",
     "verify_store": "ssl_data.store.verify",
 }

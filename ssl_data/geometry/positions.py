@@ -47,6 +47,11 @@ class Window:
     bottom: int
     right: int
 
+    @property
+    def sides(self) -> tuple[int, int, int, int]:
+        """Top, left, bottom, right."""
+        return self.top, self.left, self.bottom, self.right
+
     def contains(self, pixels: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Which of the pixels (N, 2) row, col lie inside: bool (N,)."""
         row, col = pixels[:, 0], pixels[:, 1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +14,12 @@ import numpy as np
 from ssl_data.errors import StoreCorruptError
 from ssl_data.store.codec import codec_from_metadata
 from ssl_data.store.layout import array_metadata_path, shard_path
+from ssl_data.store.scratch import borrow
 from ssl_data.store.shard import ShardReader
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from ssl_data.geometry.positions import Window
@@ -83,28 +88,86 @@ class ShardedArray:
             self._open.popitem(last=False)  # closed when the last user lets go of it
         return reader
 
-    def read_rows(self, first: int, count: int) -> NDArray[Any]:
-        """Rows of a two-dimensional array that start at a chunk boundary's chunk; they lie in one shard."""
-        chunk_rows, num_columns = self.layout.chunk_shape
-        shard, local = divmod(first, self.layout.shard_shape[0])
-        chunks = range(local // chunk_rows, -(-(local + count) // chunk_rows))
-        rows = np.empty((len(chunks), chunk_rows, num_columns), dtype=self.layout.dtype)
-        self.shard(shard).read(chunks, list(rows))
-        skip = local - chunks.start * chunk_rows
-        return rows.reshape(-1, num_columns)[skip : skip + count]
+    def read_rows(self, first: int, out: NDArray[Any]) -> None:
+        """Fill `out` (n, columns), C-contiguous, with the rows of a two-dimensional array from row `first` on.
 
-    def read_window(self, slot: int, window: Window) -> NDArray[Any]:
-        """A rectangle of the image in a slot; only the tiles it touches are read."""
+        They lie in one shard. Chunks that `out` wants whole are decoded in their place, the others beside it.
+        """
+        chunk_rows = self.layout.chunk_shape[0]
+        shard, local = divmod(first, self.layout.shard_shape[0])
+        chunks = range(local // chunk_rows, -(-(local + len(out)) // chunk_rows))
+        begins = [chunk * chunk_rows - local for chunk in chunks]  # in `out`
+        with self._borrow_chunk() as spare:
+            outs = [out[row : row + chunk_rows] if 0 <= row <= len(out) - chunk_rows else spare for row in begins]
+            for place in self.shard(shard).decode(chunks, outs):
+                if outs[place] is spare:
+                    row = begins[place]
+                    wanted = slice(max(row, 0), min(row + chunk_rows, len(out)))
+                    out[wanted] = spare[wanted.start - row : wanted.stop - row]
+
+    def row_blocks(self, first: int, rows: NDArray[np.integer[Any]]) -> Iterator[tuple[slice, int, NDArray[Any]]]:
+        """The chunks that hold the rows ``first + rows`` of a two-dimensional array, one at a time.
+
+        Parameters
+        ----------
+        first : int
+        rows : integer (n,)
+            Ascending, at least one; all in one shard. What lies between the first and the last is read with them,
+            but only chunks in which one of them lies are decoded.
+
+        Yields
+        ------
+        span : slice
+            Of `rows`: those in this chunk.
+        offset : int
+            Number of the chunk's first row, counted as `rows` are.
+        block : (chunk_rows, columns)
+            The chunk; overwritten by the next.
+        """
+        chunk_rows = self.layout.chunk_shape[0]
+        shard, local = divmod(first, self.layout.shard_shape[0])
+        chunks = range((local + int(rows[0])) // chunk_rows, (local + int(rows[-1])) // chunk_rows + 1)
+        offsets = [chunk * chunk_rows - local for chunk in chunks]
+        bounds = np.searchsorted(rows, [*offsets, offsets[-1] + chunk_rows]).tolist()
+        with self._borrow_chunk() as block:
+            outs = [block if begin < end else None for begin, end in pairwise(bounds)]
+            for place in self.shard(shard).decode(chunks, outs):
+                yield slice(bounds[place], bounds[place + 1]), offsets[place], block
+
+    @contextmanager
+    def _borrow_chunk(self) -> Iterator[NDArray[Any]]:
+        shape, dtype = self.layout.chunk_shape, np.dtype(self.layout.dtype)
+        with borrow(math.prod(shape) * dtype.itemsize) as buffer:
+            yield buffer.view(dtype).reshape(shape)
+
+    def read_window(self, slot: int, window: Window, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """A rectangle of the image in a slot, in `out` where given; only the tiles it touches are read."""
         tile = self.layout.chunk_shape[1]
         tiles_per_row = self._per_axis[2]
         shard, local = divmod(slot, self.layout.shard_shape[0])
         tile_rows = range(window.top // tile, -(-window.bottom // tile))
         tile_cols = range(window.left // tile, -(-window.right // tile))
-        pixel_shape = (tile, *self.layout.chunk_shape[2:])
-        tiles = np.empty((len(tile_rows), len(tile_cols), *pixel_shape), dtype=self.layout.dtype)
-        for index, tile_row in enumerate(tile_rows):
-            first = local * self.chunks_per_item + tile_row * tiles_per_row + tile_cols.start
-            self.shard(shard).read(range(first, first + len(tile_cols)), list(tiles[index]))
-        image = tiles.swapaxes(1, 2).reshape(len(tile_rows) * tile, len(tile_cols) * tile, *pixel_shape[2:])
-        top, left = window.top - tile_rows.start * tile, window.left - tile_cols.start * tile
-        return image[top : top + window.bottom - window.top, left : left + window.right - window.left]
+        shape = (window.bottom - window.top, window.right - window.left, *self.layout.shape[3:])
+        image = np.empty(shape, dtype=self.layout.dtype) if out is None else out
+        if image.shape == self.layout.chunk_shape[1:] and not (window.top % tile or window.left % tile):
+            first = local * self.chunks_per_item + tile_rows.start * tiles_per_row + tile_cols.start
+            self.shard(shard).read(range(first, first + 1), [image])
+            return image
+        with self._borrow_chunk() as chunk:
+            for tile_row in tile_rows:
+                first = local * self.chunks_per_item + tile_row * tiles_per_row + tile_cols.start
+                run = range(first, first + len(tile_cols))
+                for place in self.shard(shard).decode(run, [chunk] * len(run)):
+                    corner = (tile_row * tile - window.top, tile_cols[place] * tile - window.left)
+                    _paste(chunk[0], corner, image)
+        return image
+
+
+def _paste(tile: NDArray[Any], corner: tuple[int, int], image: NDArray[Any]) -> None:
+    """Copy that part of a tile which lies on the image, when the tile's corner (row, col) lies at `corner` of it."""
+    source, target = [], []
+    for begin, tile_side, image_side in zip(corner, tile.shape, image.shape, strict=False):
+        low, high = max(begin, 0), min(begin + tile_side, image_side)
+        target.append(slice(low, high))
+        source.append(slice(low - begin, high - begin))
+    image[tuple(target)] = tile[tuple(source)]

@@ -67,6 +67,10 @@ class CachedFile:
         parts[0] = parts[0][offset - first * _PIECE_BYTES :]
         return b"".join(parts)
 
+    def read_into(self, offset: int, out: memoryview) -> None:
+        """See `ByteFile.read_into`."""
+        out[:] = self.read(offset, len(out))
+
     def _fetch(self, run: range) -> Iterator[tuple[int, memoryview]]:
         start = run.start * _PIECE_BYTES
         content = memoryview(self._file.read(start, min(run.stop * _PIECE_BYTES, self.num_bytes) - start))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import google_crc32c
 import numpy as np
-from numcodecs.blosc import Blosc
+from numcodecs.blosc import Blosc, decompress
 from numcodecs.zstd import Zstd
 
 from ssl_data.errors import StoreCorruptError, StoreError
@@ -89,7 +89,7 @@ class _Lz4Codec:
             raise StoreCorruptError("a chunk's CRC-32C does not match")
         _check_size(int.from_bytes(body[4:8], "little"), out)  # Blosc header: the size before compression
         try:
-            Blosc().decode(body, out.reshape(-1).view("uint8"))
+            decompress(body, out.reshape(-1).view("uint8"))
         except (RuntimeError, ValueError) as error:
             raise StoreCorruptError(f"a Blosc frame does not decode ({error})") from error
 

@@ -34,15 +34,20 @@ class LocalFile:
             raise ObjectMissingError.of(path) from None
         self.num_bytes = os.fstat(self._descriptor).st_size
 
-    def read(self, offset: int, num_bytes: int) -> bytes:
+    def read(self, offset: int, num_bytes: int) -> memoryview:
         """See `ByteFile.read`."""
-        content = os.pread(self._descriptor, num_bytes, offset)
-        while len(content) < num_bytes:  # one call returns at most 2 GiB, and may be cut short by a signal
-            more = os.pread(self._descriptor, num_bytes - len(content), offset + len(content))
-            if not more:
-                raise StoreCorruptError(f"{self.name} ends at byte {offset + len(content)}; run `ssl-data verify`")
-            content += more
+        content = memoryview(bytearray(num_bytes))
+        self.read_into(offset, content)
         return content
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        """See `ByteFile.read_into`."""
+        done = 0
+        while done < len(out):  # one call returns at most 2 GiB, and may be cut short by a signal
+            count = os.preadv(self._descriptor, [out[done:]], offset + done)
+            if not count:
+                raise StoreCorruptError(f"{self.name} ends at byte {offset + done}; run `ssl-data verify`")
+            done += count
 
     def forget(self, offset: int, num_bytes: int) -> None:
         """Nothing is kept."""

@@ -31,7 +31,7 @@ from ssl_data.store.remote import RemoteSource
 from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -195,9 +195,9 @@ class Store:
         """The ground-truth patch, or a rectangle of it: uint8 (H, W, 3)."""
         return self._arrays[GT].read_window(int(self._slots[self._check(index)]), window or self.whole)
 
-    def read_edge_mask(self, index: int) -> NDArray[np.bool_]:
-        """The full edge mask, before edge_stride: bool (H, W)."""
-        return self._arrays[EDGE_MASK].read_window(int(self._slots[self._check(index)]), self.whole)
+    def read_edge_mask(self, index: int, *, out: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """The full edge mask, before edge_stride: bool (H, W), in `out` where given."""
+        return self._arrays[EDGE_MASK].read_window(int(self._slots[self._check(index)]), self.whole, out)
 
     def read_lq(self, index: int, window: Window | None = None) -> NDArray[np.uint8]:
         """The low-quality patch, or the part of it under a rectangle of the ground truth.
@@ -220,15 +220,45 @@ class Store:
         )
         return self._arrays[lq_name(scale)].read_window(int(self._slots[self._check(index)]), reduced)
 
-    def read_codes(self, index: int, first: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
-        """Graph codes of the patch's edge pixels number `first` to `stop`: uint8 (n, K)."""
+    def read_codes(
+        self, index: int, first: int = 0, stop: int | None = None, *, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """Graph codes of the patch's edge pixels number `first` to `stop`: uint8 (n, K), in `out` where given."""
+        stop = int(self._counts[self._check(index)]) if stop is None else stop
+        self._check_rows(index, first, stop)
+        codes = np.empty((stop - first, self.spec.num_positions), dtype=np.uint8) if out is None else out
+        if codes.shape != (stop - first, self.spec.num_positions) or codes.dtype != np.uint8:
+            raise ValueError(f"out must be uint8 {(stop - first, self.spec.num_positions)}, got {out!r}")
+        if first < stop:
+            self._arrays[SSG].read_rows(int(self._starts[index]) + first, codes)
+        return codes
+
+    def code_blocks(self, index: int, rows: NDArray[np.integer[Any]]) -> Iterator[tuple[slice, int, NDArray[np.uint8]]]:
+        """Graph codes of some edge pixels of a patch, chunk by chunk as they are stored.
+
+        Parameters
+        ----------
+        index : int
+        rows : integer (n,)
+            Numbers of the edge pixels among those that have a graph, ascending.
+
+        Yields
+        ------
+        span : slice
+            Which of `rows` the block holds.
+        offset : int
+            The number of the block's first edge pixel: the codes of ``rows[span]`` are ``block[rows[span] - offset]``.
+        block : uint8 (chunk_rows, K)
+            Overwritten by the next.
+        """
+        if len(rows):
+            self._check_rows(index, int(rows[0]), int(rows[-1]) + 1)
+            yield from self._arrays[SSG].row_blocks(int(self._starts[index]), rows)
+
+    def _check_rows(self, index: int, first: int, stop: int) -> None:
         count = int(self._counts[self._check(index)])
-        stop = count if stop is None else stop
         if not 0 <= first <= stop <= count:
             raise IndexError(f"rows must lie in 0 .. {count}, got {first} .. {stop}")
-        if first == stop:
-            return np.empty((0, self.spec.num_positions), dtype=np.uint8)
-        return self._arrays[SSG].read_rows(int(self._starts[index]) + first, stop - first)
 
     def read_pixels(self, index: int) -> NDArray[np.int32]:
         """Row and column of the edge pixels that have a graph: int32 (count, 2), in the order of the graphs.
@@ -239,12 +269,22 @@ class Store:
             If mask and index disagree about their number.
         """
         pixels = mask_pixels(self.read_edge_mask(index), self.edge_stride)
-        if len(pixels) != self._counts[index]:
+        self.check_count(index, len(pixels))
+        return pixels
+
+    def check_count(self, index: int, num_pixels: int) -> None:
+        """Compare the number of edge pixels found in a patch's mask, after edge_stride, with that of its graphs.
+
+        Raises
+        ------
+        StoreCorruptError
+            If they differ.
+        """
+        if num_pixels != self._counts[index]:
             raise StoreCorruptError(
-                f"patch {self.patch_id(index)} of {self.url} has {len(pixels)} edge pixels in its mask "
+                f"patch {self.patch_id(index)} of {self.url} has {num_pixels} edge pixels in its mask "
                 f"but {self._counts[index]} graphs; run `ssl-data verify`"
             )
-        return pixels
 
     def read(self, index: int) -> dict[str, Any]:
         """All of one patch.

@@ -62,6 +62,10 @@ class RemoteFile:
         except FetchError as error:
             raise _store_error(error, self.name) from None
 
+    def read_into(self, offset: int, out: memoryview) -> None:
+        """See `ByteFile.read_into`."""
+        out[:] = self.read(offset, len(out))
+
     def forget(self, offset: int, num_bytes: int) -> None:
         """Nothing is kept."""
 

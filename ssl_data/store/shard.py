@@ -13,8 +13,11 @@ import numpy as np
 
 from ssl_data.errors import StoreCorruptError
 from ssl_data.store.codec import crc32c
+from ssl_data.store.scratch import borrow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from ssl_data.store.codec import ChunkCodec
@@ -97,14 +100,26 @@ class ShardReader:
         if not tail or crc32c(tail[:num_bytes]) != tail[num_bytes:]:
             self._file.forget(max(start, 0), num_bytes + _CHECKSUM_BYTES)
             raise StoreCorruptError(f"{self.path} is truncated or its index was altered; run `ssl-data verify`")
-        index = np.frombuffer(tail, dtype=_INDEX_DTYPE, count=2 * num_chunks).reshape(num_chunks, 2)
+        index = np.frombuffer(bytes(tail), dtype=_INDEX_DTYPE, count=2 * num_chunks).reshape(num_chunks, 2)
         written = index[index[:, 0] != _MISSING]
         if len(written) and int((written[:, 0] + written[:, 1]).max()) > start:
             raise StoreCorruptError(f"the index of {self.path} points outside the file; run `ssl-data verify`")
         return index
 
-    def read(self, chunks: range, outs: list[NDArray[Any]]) -> None:
-        """Decode a run of chunks, one after the other, into the arrays `outs`, with a single read of the file.
+    def decode(self, chunks: range, outs: Sequence[NDArray[Any] | None]) -> Iterator[int]:
+        """Decode a run of chunks into the arrays `outs`, one after the other, with a single read of the file.
+
+        Parameters
+        ----------
+        chunks : range
+            Numbers of the chunks.
+        outs : sequence
+            An array for each chunk; None for one that is not wanted. An array may serve several chunks.
+
+        Yields
+        ------
+        int
+            The place in `outs` of each array as it has been filled.
 
         Raises
         ------
@@ -113,18 +128,29 @@ class ShardReader:
         """
         if not chunks:
             return
-        index = self._index[chunks.start : chunks.stop]
-        if (index[:, 0] == _MISSING).any():
-            missing = chunks[int(np.argmax(index[:, 0] == _MISSING))]
-            raise StoreCorruptError(f"chunk {missing} of {self.path} was never written; run `ssl-data verify`")
-        first = int(index[:, 0].min())
-        content = memoryview(self._file.read(first, int(index.sum(axis=1).max()) - first))
-        for chunk, (offset, num_bytes), out in zip(chunks, index.tolist(), outs, strict=True):
-            try:
-                self._codec.decode_into(content[offset - first : offset - first + num_bytes], out)
-            except StoreCorruptError as error:
-                self._file.forget(offset, num_bytes)
-                raise StoreCorruptError(f"chunk {chunk} of {self.path}: {error}; run `ssl-data verify`") from error
+        places = self._index[chunks.start : chunks.stop].tolist()
+        for chunk, (offset, _) in zip(chunks, places, strict=True):
+            if offset == _MISSING:
+                raise StoreCorruptError(f"chunk {chunk} of {self.path} was never written; run `ssl-data verify`")
+        first = min(offset for offset, _ in places)
+        with borrow(max(offset + num_bytes for offset, num_bytes in places) - first) as buffer:
+            content = buffer.data
+            self._file.read_into(first, content)
+            for place, ((offset, num_bytes), out) in enumerate(zip(places, outs, strict=True)):
+                if out is None:
+                    continue
+                try:
+                    self._codec.decode_into(content[offset - first : offset - first + num_bytes], out)
+                except StoreCorruptError as error:
+                    self._file.forget(offset, num_bytes)
+                    message = f"chunk {chunks[place]} of {self.path}: {error}; run `ssl-data verify`"
+                    raise StoreCorruptError(message) from error
+                yield place
+
+    def read(self, chunks: range, outs: Sequence[NDArray[Any]]) -> None:
+        """The same at once, for all of them."""
+        for _ in self.decode(chunks, outs):
+            pass
 
     def close(self) -> None:
         """Close the file; reading afterwards fails."""

@@ -53,6 +53,10 @@ class ByteFile(Protocol):
         """
         ...
 
+    def read_into(self, offset: int, out: memoryview) -> None:
+        """Fill `out` with the bytes from byte `offset` on; raises as `read` does."""
+        ...
+
     def forget(self, offset: int, num_bytes: int) -> None:
         """Drop any copy kept of these bytes: they turned out to be damaged."""
         ...

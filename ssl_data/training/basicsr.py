@@ -22,7 +22,8 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from ssl_data.errors import ConfigError, MissingDependencyError
 from ssl_data.store.reader import open_store
 from ssl_data.training import dataset
-from ssl_data.training.batch import SSGBatch, collate
+from ssl_data.training.batch import SSGBatch
+from ssl_data.training.collate import collate
 from ssl_data.training.recipes import load_recipe, recipe_options
 
 if TYPE_CHECKING:
@@ -112,17 +113,11 @@ class SSLCachedDataset(dataset.SSLCachedDataset):
             raise ConfigError("a dataset of type SSLCachedDataset needs the option 'store', the path of a store")
         store = open_store(opt["store"])
         super().__init__(store, **dataset_options(opt, store))
-        self._chosen_epoch = self._epoch.fill_(-1)  # in shared memory; -1 until the trainer chooses one
+        self._epoch.fill_(-1)  # until the trainer chooses one
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose which crops, flips and degradations are drawn; also reaches workers that are already running."""
-        self._chosen_epoch.fill_(epoch)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One sample, see the library's class."""
-        chosen = self._chosen_epoch
-        self._epoch = chosen if chosen >= 0 else torch.randint(2**62, ())
-        return super().__getitem__(index)
+    def _draw_epoch(self) -> int:
+        chosen = super()._draw_epoch()
+        return chosen if chosen >= 0 else int(torch.randint(2**62, ()))
 
 
 def register() -> None:

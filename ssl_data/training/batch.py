@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from ssl_data.errors import InputError
 from ssl_data.kernels.torch_graph import check_images, graph_torch, pixel_blocks, to_computing_dtype, uncompiled
 from ssl_data.kernels.torch_ssg import ssd_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from ssl_data.config import SSGSpec
 
-__all__ = ["SSGBatch", "collate"]
+__all__ = ["SSGBatch", "require"]
 
 
-def _require(ok: bool, name: str, rule: str, value: object) -> None:  # noqa: FBT001 - an assertion reads best this way
+def require(ok: bool, name: str, rule: str, value: object) -> None:  # noqa: FBT001 - an assertion reads best this way
+    """Raise an `InputError` that names what is wrong, unless it is right."""
     if not ok:
         raise InputError(f"{name} must {rule}, got {value}")
 
@@ -64,16 +64,16 @@ class SSGBatch:
             raise InputError("SSGBatch needs either codes or values, not both")
         graphs = self.graphs
         if self.codes is not None:
-            _require(graphs.dtype == torch.uint8, "codes", "be uint8", graphs.dtype)
+            require(graphs.dtype == torch.uint8, "codes", "be uint8", graphs.dtype)
         else:
-            _require(graphs.dtype in (torch.float32, torch.float64), "values", "be float32 or float64", graphs.dtype)
-        _require(graphs.ndim == 2, "codes and values", "have shape (N, K)", tuple(graphs.shape))
+            require(graphs.dtype in (torch.float32, torch.float64), "values", "be float32 or float64", graphs.dtype)
+        require(graphs.ndim == 2, "codes and values", "have shape (N, K)", tuple(graphs.shape))
         for name in ("image", "row", "col"):
             index = getattr(self, name)
             is_integer = isinstance(index, Tensor) and not index.is_floating_point() and not index.is_complex()
-            _require(is_integer and index.dtype != torch.bool, name, "be an integer tensor", _kind(index))
-            _require(index.shape == (len(graphs),), name, f"have shape ({len(graphs)},)", tuple(index.shape))
-            _require(index.device == graphs.device, name, f"lie on {graphs.device}", index.device)
+            require(is_integer and index.dtype != torch.bool, name, "be an integer tensor", _kind(index))
+            require(index.shape == (len(graphs),), name, f"have shape ({len(graphs)},)", tuple(index.shape))
+            require(index.device == graphs.device, name, f"lie on {graphs.device}", index.device)
         object.__setattr__(self, "extent", self._find_extent())
 
     def _find_extent(self) -> tuple[int, int, int]:
@@ -82,7 +82,7 @@ class SSGBatch:
         largest = []
         for name in ("image", "row", "col"):
             low, high = (int(bound) for bound in getattr(self, name).aminmax())
-            _require(low >= 0, name, "not be negative", low)
+            require(low >= 0, name, "not be negative", low)
             largest.append(high)
         return largest[0], largest[1], largest[2]
 
@@ -114,9 +114,9 @@ class SSGBatch:
         """
         check_images(images, "images", spec)
         expected = (len(images), 1, *images.shape[2:])
-        _require(edge_masks.shape == expected, "edge_masks", f"have shape {expected}", tuple(edge_masks.shape))
-        _require(edge_masks.device == images.device, "edge_masks", f"lie on {images.device}", edge_masks.device)
-        _require(edge_stride >= 1, "edge_stride", "be >= 1", edge_stride)
+        require(edge_masks.shape == expected, "edge_masks", f"have shape {expected}", tuple(edge_masks.shape))
+        require(edge_masks.device == images.device, "edge_masks", f"lie on {images.device}", edge_masks.device)
+        require(edge_stride >= 1, "edge_stride", "be >= 1", edge_stride)
         image, row, col = edge_masks[:, 0].nonzero(as_tuple=True)
         if edge_stride > 1:
             kept = row % edge_stride == col % edge_stride
@@ -128,11 +128,29 @@ class SSGBatch:
                 values[block] = graph_torch(ssd[:, block], spec)[0].t()
         return cls(values=values, image=image, row=row, col=col)
 
+    @classmethod
+    def unchecked(
+        cls,
+        *,
+        codes: Tensor | None = None,
+        values: Tensor | None = None,
+        image: Tensor,
+        row: Tensor,
+        col: Tensor,
+        extent: tuple[int, int, int],
+    ) -> SSGBatch:
+        """A batch of parts that are known to go together, and whose `extent` is known."""
+        batch = cls.__new__(cls)
+        parts = {"codes": codes, "values": values, "image": image, "row": row, "col": col, "extent": extent}
+        for name, part in parts.items():
+            object.__setattr__(batch, name, part)
+        return batch
+
     @property
     def graphs(self) -> Tensor:
         """Whichever of `codes` and `values` there is: (N, K)."""
         graphs = self.values if self.codes is None else self.codes
-        _require(isinstance(graphs, Tensor), "codes and values", "be tensors", _kind(graphs))
+        require(isinstance(graphs, Tensor), "codes and values", "be tensors", _kind(graphs))
         return graphs  # type: ignore[return-value]  # just checked
 
     def __len__(self) -> int:
@@ -177,7 +195,7 @@ class SSGBatch:
         SSGBatch
             Rows and columns count from the corner of the crop.
         """
-        _require(size > 2 * margin >= 0, "size", f"be greater than twice the margin {margin}", size)
+        require(size > 2 * margin >= 0, "size", f"be greater than twice the margin {margin}", size)
         row, col = self.row - top, self.col - left
         inside = torch.ones_like(row, dtype=torch.bool)
         for index in (row, col):
@@ -201,59 +219,3 @@ class SSGBatch:
         for name in ("image", "row", "col", "values" if self.codes is None else "codes"):
             object.__setattr__(moved, name, move(getattr(self, name)))
         return moved
-
-
-def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Make a batch of samples: the ``collate_fn`` of a `torch.utils.data.DataLoader`.
-
-    Parameters
-    ----------
-    samples : sequence of mappings
-        Items of an `SSLCachedDataset`; all with the same fields.
-
-    Returns
-    -------
-    dict
-        Tensors stacked, e.g. "gt" float32 (B, 3, H, W); the samples' "ssg" joined to one `SSGBatch`, whose image
-        indices count the samples; strings listed; numbers as a tensor (B,).
-
-    Raises
-    ------
-    InputError
-        For no samples, differing fields or shapes, or graphs that do not go together.
-    """
-    if not samples:
-        raise InputError("samples must not be empty")
-    batch: dict[str, Any] = {}
-    for name, first in samples[0].items():
-        column = []
-        for number, sample in enumerate(samples):
-            if sample.keys() != samples[0].keys():
-                raise InputError(f"samples must have the same fields, but sample {number} has {sorted(sample)}")
-            column.append(sample[name])
-        if isinstance(first, SSGBatch):
-            batch[name] = _join(column)
-            continue
-        if isinstance(first, Tensor):
-            for number, tensor in enumerate(column):
-                rule = f"have the shape {tuple(first.shape)} of sample 0"
-                _require(tensor.shape == first.shape, f"{name} of sample {number}", rule, tuple(tensor.shape))
-        batch[name] = default_collate(column)
-    return batch
-
-
-def _join(graphs: list[SSGBatch]) -> SSGBatch:
-    kind = "values" if graphs[0].codes is None else "codes"
-    for number, one in enumerate(graphs):
-        where = f"ssg of sample {number}"
-        _require(getattr(one, kind) is not None, where, f"hold {kind}, as sample 0", "none")
-        rule = f"have K = {graphs[0].num_positions}, as sample 0"
-        _require(one.num_positions == graphs[0].num_positions, where, rule, one.num_positions)
-        _require(one.extent[0] <= 0, where, "belong to one image", f"image index {one.extent[0]}")
-    counts = torch.tensor([len(one) for one in graphs])
-    return SSGBatch(
-        image=torch.repeat_interleave(torch.arange(len(graphs)), counts).to(graphs[0].image),
-        row=torch.cat([one.row for one in graphs]),
-        col=torch.cat([one.col for one in graphs]),
-        **{kind: torch.cat([one.graphs for one in graphs])},
-    )

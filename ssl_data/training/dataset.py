@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from ssl_data.errors import ConfigError
-from ssl_data.geometry.positions import Dihedral, Window, interior_window
-from ssl_data.kernels.ssg import self_similarity_graph
+from ssl_data.kernels.turn import unit_range
 from ssl_data.store.reader import Store, open_store
 from ssl_data.training.augment import Augmentation, flip_probability
 from ssl_data.training.batch import SSGBatch
+from ssl_data.training.buffers import take_arrays
 from ssl_data.training.degradation import BICUBIC, Degradation, draw_degradation, find_degradation
+from ssl_data.training.graphs import Border, GraphPlan, fill_graphs, plan_graphs
 from ssl_data.training.recipes import Recipe, load_recipe, recipe_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 __all__ = ["Border", "SSLCachedDataset"]
-
-Border = Literal["exact", "interior", "cached"]
 
 
 class SSLCachedDataset(Dataset[dict[str, Any]]):
@@ -170,66 +170,69 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample, see the notes of the class."""
-        index = range(len(self))[index]
-        window, turn = self._augmentation.draw(epoch=int(self._epoch), index=index)
-        crop = self.store.read_gt(index, window)
-        pixels, codes = self._graphs(index, window, turn, crop)
-        size = self._augmentation.crop_size
-        mask = np.zeros((1, size, size), dtype=np.float32)
-        mask[0, pixels[:, 0], pixels[:, 1]] = 1
-        sample = {
-            "gt": _to_tensor(crop, turn),
-            "gt_mask": torch.from_numpy(mask),
-            "ssg": SSGBatch(
-                codes=torch.from_numpy(codes),
-                image=torch.zeros(len(pixels), dtype=torch.int32),
-                row=torch.from_numpy(pixels[:, 0].copy()),
-                col=torch.from_numpy(pixels[:, 1].copy()),
-            ),
-            "patch_id": self.store.patch_id(index),
-        }
-        if self._degradation is not None:
-            seed, epoch = self._augmentation.seed, int(self._epoch)
-            fields = draw_degradation(self._degradation, seed=seed, epoch=epoch, index=index)
-            sample.update({name: torch.from_numpy(array) for name, array in fields.items()})
-        elif self.store.lq_scale is not None:
-            sample["lq"] = _to_tensor(self.store.read_lq(index, window), turn)
-        return sample
+        return self._read([index])[0]
 
-    def _graphs(
-        self, index: int, window: Window, turn: Dihedral, crop: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """Edge pixels (N, 2) and codes (N, K) of a sample, in row-major order of the turned crop."""
-        spec, size = self.store.spec, self._augmentation.crop_size
-        interior = interior_window(window, patch_size=self.store.patch_size, pad=spec.pad)
-        stored = self.store.read_pixels(index)
-        rows = np.flatnonzero((interior if self._border == "interior" else window).contains(stored))
-        pixels = stored[rows] - np.array([window.top, window.left], dtype=np.int32)
-        turned = turn.pixels(pixels, size, size)
-        if self._load_stride > 1:
-            kept = turned[:, 0] % self._load_stride == turned[:, 1] % self._load_stride
-            rows, pixels, turned = rows[kept], pixels[kept], turned[kept]
-        if not turn.is_identity:
-            order = np.argsort(turned[:, 0] * size + turned[:, 1])
-            rows, pixels, turned = rows[order], pixels[order], turned[order]
-        codes = self._stored_codes(index, rows)
-        if self._border == "exact":
-            ring = np.flatnonzero(~interior.contains(stored[rows]))
-            if len(ring):
-                codes[ring] = self_similarity_graph(crop, pixels[ring], spec, output="codes")
-        return turned, codes if turn.is_identity else turn.graphs(codes)
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Several samples, which is what a loader asks for; they lie side by side, so that `collate` copies nothing."""
+        if type(self).__getitem__ is not SSLCachedDataset.__getitem__:  # a subclass makes something else of a sample
+            return [self[index] for index in indices]
+        return self._read(indices)
 
-    def _stored_codes(self, index: int, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """The stored codes of some rows of a patch, in the order given: one read from the first to the last of them."""
-        if not len(rows):
-            return self.store.read_codes(index, 0, 0)
-        first, stop = int(rows.min()), int(rows.max()) + 1
-        block = self.store.read_codes(index, first, stop)
-        in_order = len(rows) == stop - first and bool((np.diff(rows) > 0).all())
-        return block if in_order else block[rows - first]
+    def _draw_epoch(self) -> int:
+        """The epoch of the next sample."""
+        return int(self._epoch)
+
+    def _read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        epochs = [self._draw_epoch() for _ in indices]
+        plans = [self._plan(range(len(self))[index], epoch) for index, epoch in zip(indices, epochs, strict=True)]
+        gt, mask, codes, *lq = self._take_memory(plans)
+        samples, first = [], 0
+        for number, plan in enumerate(plans):
+            image = self.store.read_gt(plan.index, plan.window)
+            graphs = codes[first : first + len(plan)]
+            first += len(plan)
+            fill_graphs(self.store, plan, image, graphs.numpy())
+            unit_range(image, plan.turn, gt[number].numpy())
+            row, col = plan.pixels.row, plan.pixels.col
+            mask[number].zero_().numpy().reshape(-1)[row * np.int32(self._augmentation.crop_size) + col] = 1
+            sample = {
+                "gt": gt[number],
+                "gt_mask": mask[number],
+                "ssg": _one_image(graphs, row, col),
+                "patch_id": self.store.patch_id(plan.index),
+            }
+            if lq:
+                unit_range(self.store.read_lq(plan.index, plan.window), plan.turn, lq[0][number].numpy())
+                sample["lq"] = lq[0][number]
+            if self._degradation is not None:
+                draw = {"seed": self._augmentation.seed, "epoch": epochs[number], "index": plan.index}
+                fields = draw_degradation(self._degradation, **draw)
+                sample.update({name: torch.from_numpy(array) for name, array in fields.items()})
+            samples.append(sample)
+        return samples
+
+    def _plan(self, index: int, epoch: int) -> GraphPlan:
+        window, turn = self._augmentation.draw(epoch=epoch, index=index)
+        return plan_graphs(self.store, index, window, turn, border=self._border, edge_stride=self._load_stride)
+
+    def _take_memory(self, plans: Sequence[GraphPlan]) -> list[torch.Tensor]:
+        """Uninitialised gt, gt_mask, codes and, if they are wanted, lq of some samples."""
+        count, size = len(plans), self._augmentation.crop_size
+        layouts: list[tuple[tuple[int, ...], type[np.generic]]] = [
+            ((count, 3, size, size), np.float32),
+            ((count, 1, size, size), np.float32),
+            ((sum(map(len, plans)), self.store.spec.num_positions), np.uint8),
+        ]
+        if self._degradation is None and self.store.lq_scale is not None:
+            side = size // self.store.lq_scale
+            layouts.append(((count, 3, side, side), np.float32))
+        return [torch.from_numpy(array) for array in take_arrays(*layouts)]
 
 
-def _to_tensor(image: NDArray[np.uint8], turn: Dihedral) -> torch.Tensor:
-    """uint8 (H, W, 3) to float32 (3, H, W) in [0, 1], turned."""
-    channels_first = np.ascontiguousarray(turn.image(image).transpose(2, 0, 1))
-    return torch.from_numpy(channels_first).to(torch.float32).div_(255)
+_ONE_IMAGE = torch.zeros(1, dtype=torch.int32)
+
+
+def _one_image(codes: torch.Tensor, row: NDArray[np.int32], col: NDArray[np.int32]) -> SSGBatch:
+    extent = (0, int(row[-1]), int(col.max())) if len(row) else (-1, -1, -1)  # rows ascend
+    places = {"row": torch.from_numpy(row), "col": torch.from_numpy(col)}
+    return SSGBatch.unchecked(codes=codes, image=_ONE_IMAGE.expand(len(row)), **places, extent=extent)

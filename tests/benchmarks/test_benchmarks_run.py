@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+COMMAND = Path(sys.executable).with_name("ssl-data")
 
 
 def run(name, *options):
-    script = BENCHMARKS / f"{name}.py"
-    if not script.exists():
-        pytest.skip(f"there is no {script.name}")
-    source = script.read_text(encoding="utf-8")
-    if "--tiny" not in source and "benchmark_parser" not in source:
-        pytest.skip(f"{script.name} has no --tiny")
     result = subprocess.run(
-        [sys.executable, script, "--tiny", "--json", *options],
+        [COMMAND, "bench", name, "--tiny", "--json", *options],
         check=False,
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
@@ -59,12 +51,15 @@ def test_build_with_ray():
 
 
 def test_load():
-    samples = rows(run("load"), "samples per second")
-    assert {"whole patch", "crop 128, exact", "crop 128, interior", "crop 128, cached"} < set(samples)
-    exact, interior = samples["crop 128, exact"], samples["crop 128, interior"]
-    assert exact["graphs/sample"] > interior["graphs/sample"]
-    assert 0 < exact["of bound"] < 1.5  # more would mean that the bound does not bound
-    assert exact["2 workers/s"] > 0
+    report = run("load")
+    near = rows(report, "bound")
+    exact, interior = near["patch 64, crop 32, exact"], near["patch 64, crop 32, interior"]
+    assert exact["graphs"] > interior["graphs"]
+    assert exact["computed"] > interior["computed"] == 0
+    assert 0 < exact["of bound"] < 1  # more would mean that the bound does not bound
+    assert exact["1 worker/s"] > 0
+    assert rows(report, "graphs")["patch 64"]["reading : computing"] > 0
+    assert rows(report, "files")["patch 64: PNG, masks as PNG"]["times faster"] == 1
 
 
 def test_codec():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import runpy
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_data import SelfSimilarityLoss, SSGBatch, SSGSpec
+from ssl_data.benchmarks.unfold_loss import unfold_loss
 from ssl_data.errors import ConfigError, InputError
 from ssl_data.kernels.reference import ssd_numpy
 from ssl_data.kernels.torch_ssg import ssd_torch
-
-UNFOLD = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "unfold_loss.py"))
 
 SMALL = SSGSpec(search_size=7, window_size=3)
 SPECS = [
@@ -113,7 +110,7 @@ def test_loss_gradcheck(spec):
 @pytest.mark.parametrize("spec", [*SPECS, SSGSpec(), SSGSpec(boundary="image")], ids=str)
 def test_equals_unfold_and_autograd(spec):
     ssg, sr = graphs_and_sr(spec, height=spec.min_side + 3, width=spec.min_side + 1)
-    terms, expected = SelfSimilarityLoss(spec)(sr, ssg), UNFOLD["unfold_loss"](sr, ssg, spec)
+    terms, expected = SelfSimilarityLoss(spec)(sr, ssg), unfold_loss(sr, ssg, spec)
     for term, expected_term in zip(terms, expected, strict=True):
         torch.testing.assert_close(term, expected_term, rtol=1e-11, atol=1e-15)
         gradient, expected_gradient = gradient_of(term, sr), gradient_of(expected_term, sr)
@@ -127,7 +124,7 @@ def test_entries_below_the_floor_have_no_gradient():
     """With a narrow bandwidth most of x lies below 1e-10, where KL is constant in x."""
     spec = SSGSpec(search_size=7, window_size=3, bandwidth=1e-4)
     ssg, sr = graphs_and_sr(spec)
-    terms, expected = SelfSimilarityLoss(spec)(sr, ssg), UNFOLD["unfold_loss"](sr, ssg, spec)
+    terms, expected = SelfSimilarityLoss(spec)(sr, ssg), unfold_loss(sr, ssg, spec)
     x = SSGBatch.from_images(sr.detach(), some_mask(sr), spec).values
     assert 0.2 < (x < 1e-10).double().mean().item() < 0.97
     expected_gradient = gradient_of(expected.kl, sr)
@@ -217,7 +214,7 @@ def test_float64_images_with_codes():
     assert terms.total.dtype == torch.float64
     torch.testing.assert_close(terms.l1, SelfSimilarityLoss(SMALL)(sr, ssg).l1, rtol=0.05, atol=0)
     torch.testing.assert_close(
-        gradient_of(terms.kl, sr), gradient_of(UNFOLD["unfold_loss"](sr, coded, SMALL).kl, sr), rtol=1e-9, atol=1e-12
+        gradient_of(terms.kl, sr), gradient_of(unfold_loss(sr, coded, SMALL).kl, sr), rtol=1e-9, atol=1e-12
     )
 
 

@@ -16,6 +16,10 @@
 namespace py = pybind11;
 
 namespace ssg {
+
+void add_sample(py::module_& module);  // in sample.cpp
+void add_turn(py::module_& module);    // in turn.cpp
+
 namespace {
 
 template <class T>
@@ -223,4 +227,6 @@ PYBIND11_MODULE(_native, module) {
     module.def("codes", ssg::codes, "uint8 (N, K) codes.");
     module.def("normalized", ssg::normalized, "float32 (N, K) normalised graphs.");
     module.def("encode", ssg::encode, "uint8 (n,) codes of int32 (n,) sums of squared differences.");
+    ssg::add_sample(module);
+    ssg::add_turn(module);
 }

@@ -1,0 +1,262 @@
+"""Memory for batches that is used again and again, also across processes.
+
+Memory that the system hands out anew is mapped and cleared page by page, which takes longer than decoding graphs into
+it; for memory that two processes share it takes several times longer. So batches lie in blocks, which their process
+keeps and uses again once nobody looks at them any more; see docs/decisions/0007-batch-memory.md.
+
+A block is an anonymous shared file. Its arrays have a `_Lease` as their base, which ends with the last of them. When a
+batch goes from a loader's worker to the trainer, only the places of its tensors travel; the trainer maps the block,
+once, and counts in its header how many of the batches that it was sent it has let go of. The block is free while that
+number is the number sent. Each number has one writer.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import weakref
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from numpy.typing import NDArray
+
+__all__ = ["BUFFERS_VARIABLE", "Place", "ReceivedBlocks", "SentBlocks", "find_place", "take_arrays"]
+
+BUFFERS_VARIABLE = "SSL_DATA_SHARED_BUFFERS"
+"""Environment variable; 0 switches the blocks off: arrays come from NumPy and travel as PyTorch sends tensors."""
+
+_HEADER_BYTES = 64
+"""Begins a block: number of batches let go of, or -1 where it must not be used again; key. Both int64."""
+_ABANDONED = -1
+_ALIGNMENT = 64
+_MOST_BLOCKS = 16
+_SPARE = 1.25
+"""A block is larger than asked for by this factor: the next batch may have a few more edge pixels."""
+
+
+class _Memory:
+    """The mapping of a block, by its owner or by a receiver."""
+
+    def __init__(self, descriptor: int, num_bytes: int) -> None:
+        self._map = mmap.mmap(descriptor, num_bytes)
+        self.header = np.frombuffer(self._map, dtype=np.int64, count=2)
+        self.address: int = self.header.__array_interface__["data"][0] + _HEADER_BYTES
+        self.num_bytes = num_bytes - _HEADER_BYTES
+
+    def lease(self, ended: Callable[[], None]) -> NDArray[np.uint8]:
+        """The whole memory after the header."""
+        return np.asarray(_Lease(self, ended))
+
+
+class _Lease:
+    """The base of arrays that look at a block; calls `ended` when the last of them has gone."""
+
+    alive: ClassVar[weakref.WeakSet[_Lease]] = weakref.WeakSet()
+
+    def __init__(self, memory: _Memory, ended: Callable[[], None]) -> None:
+        place, shape = (memory.address, False), (memory.num_bytes,)
+        self.__array_interface__ = {"data": place, "shape": shape, "typestr": "|u1", "version": 3}
+        self._memory = memory
+        self._ended: Callable[[], None] | None = ended
+        _Lease.alive.add(self)
+
+    def abandon(self) -> None:
+        """See to it that the block is never used again."""
+        self._memory.header[0] = _ABANDONED
+        self._ended = None
+
+    def __del__(self) -> None:
+        if self._ended is not None:
+            self._ended()
+
+
+class _Block:
+    """A block of this process."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self._descriptor = os.memfd_create("ssl_data-batch", os.MFD_CLOEXEC)
+        os.ftruncate(self._descriptor, _HEADER_BYTES + num_bytes)
+        self.memory = _Memory(self._descriptor, _HEADER_BYTES + num_bytes)
+        self.key = int.from_bytes(os.urandom(7), "little")
+        self.memory.header[1] = self.key
+        self._is_leased = False
+        self._num_sent = 0
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def is_free(self) -> bool:
+        return not self._is_leased and self._num_sent == self.memory.header[0]
+
+    @property
+    def is_abandoned(self) -> bool:
+        return bool(self.memory.header[0] == _ABANDONED)
+
+    def lease(self) -> NDArray[np.uint8]:
+        self._is_leased = True
+        return self.memory.lease(self._end_lease)
+
+    def _end_lease(self) -> None:
+        self._is_leased = False
+
+    def send(self) -> SentBlock:
+        self._num_sent += 1
+        return SentBlock(self.key, self._descriptor, _HEADER_BYTES + self.memory.num_bytes)
+
+
+@dataclass(frozen=True)
+class SentBlock:
+    """How a receiver finds a block."""
+
+    key: int
+    descriptor: int
+    num_bytes: int
+
+    def map(self, process: int) -> _Memory:
+        """Map it; `process` owns it."""
+        path = Path(f"/proc/{process}/fd/{self.descriptor}")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                memory = _Memory(descriptor, self.num_bytes)
+            finally:
+                os.close(descriptor)
+        except (OSError, ValueError) as error:
+            message = f"batches in the memory of worker {process} cannot be read ({error}); set {BUFFERS_VARIABLE}=0"
+            raise RuntimeError(message) from error
+        if memory.header[1] != self.key:
+            raise RuntimeError(f"{path} is not the memory that was sent; set {BUFFERS_VARIABLE}=0")
+        return memory
+
+
+class _Blocks:
+    """The blocks of this process, and those of others that it has mapped."""
+
+    def __init__(self) -> None:
+        self.own: list[_Block] = []
+        self.mapped: dict[tuple[int, int], _Memory] = {}
+        """By process and key."""
+
+    def take(self, num_bytes: int) -> NDArray[np.uint8]:
+        """Uninitialised uint8 (n >= num_bytes,)."""
+        self.own = [block for block in self.own if not block.is_abandoned]
+        free = sorted((block for block in self.own if block.is_free), key=lambda block: block.memory.num_bytes)
+        for block in free:
+            if block.memory.num_bytes >= num_bytes:
+                return block.lease()
+        if free:
+            self.own.remove(free[0])
+        if len(self.own) == _MOST_BLOCKS or not hasattr(os, "memfd_create") or os.environ.get(BUFFERS_VARIABLE) == "0":
+            return np.empty(num_bytes, dtype=np.uint8)
+        self.own.append(_Block(int(_SPARE * num_bytes)))
+        return self.own[-1].lease()
+
+    def map(self, process: int, block: SentBlock) -> _Memory:
+        """A block that `process` has sent."""
+        memory = self.mapped.get((process, block.key))
+        if memory is None:
+            for owner, key in list(self.mapped):
+                if not Path(f"/proc/{owner}").exists():
+                    del self.mapped[owner, key]
+            memory = self.mapped[process, block.key] = block.map(process)
+        return memory
+
+    def keep_mapped(self, process: int, keys: Collection[int]) -> None:
+        """Drop those blocks of a process that it has dropped itself."""
+        for owner, key in list(self.mapped):
+            if owner == process and key not in keys:
+                del self.mapped[owner, key]
+
+
+_blocks = _Blocks()
+
+
+def _before_fork() -> None:
+    """The new process will see all arrays of this one: what they look at must stay as it is."""
+    for lease in list(_Lease.alive):
+        lease.abandon()
+
+
+def _after_fork_in_child() -> None:
+    global _blocks  # noqa: PLW0603 - a process's own, which must not use its parent's
+    _blocks = _Blocks()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+
+
+def take_arrays(*layouts: tuple[tuple[int, ...], type[np.generic]]) -> list[NDArray[Any]]:
+    """Uninitialised arrays of the given (shape, dtype), side by side in one block."""
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in layouts]
+    places = list(accumulate((-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes), initial=0))
+    memory = _blocks.take(places[-1])
+    return [
+        memory[place : place + size].view(dtype).reshape(shape)
+        for place, size, (shape, dtype) in zip(places[:-1], sizes, layouts, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an array lies in a block."""
+
+    key: int
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def find_place(array: NDArray[Any]) -> Place | None:
+    """The place of a C-contiguous array, if it lies in a block of this process."""
+    address = array.__array_interface__["data"][0]
+    for block in _blocks.own:
+        offset = address - block.memory.address
+        if 0 <= offset <= block.memory.num_bytes - array.nbytes:
+            return Place(block.key, offset, array.shape, array.dtype.str)
+    return None
+
+
+class SentBlocks:
+    """The blocks with the given keys, on their way to another process; must be received exactly once."""
+
+    def __init__(self, keys: Collection[int]) -> None:
+        self.process = os.getpid()
+        self.blocks = [block.send() for block in _blocks.own if block.key in keys]
+        self.kept = {block.key for block in _blocks.own}
+
+
+class ReceivedBlocks:
+    """The other end: gives the arrays, which keep the sender from using their blocks again."""
+
+    def __init__(self, sent: SentBlocks) -> None:
+        _blocks.keep_mapped(sent.process, sent.kept)
+        self._memories: dict[int, NDArray[np.uint8]] = {}
+        for block in sent.blocks:
+            memory = _blocks.map(sent.process, block)
+            self._memories[block.key] = memory.lease(_Release(memory.header))
+
+    def array(self, place: Place) -> NDArray[Any]:
+        """An array that was sent."""
+        dtype = np.dtype(place.dtype)
+        stop = place.offset + math.prod(place.shape) * dtype.itemsize
+        return self._memories[place.key][place.offset : stop].view(dtype).reshape(place.shape)
+
+
+@dataclass(frozen=True)
+class _Release:
+    """Counts one more batch that has been let go of."""
+
+    header: NDArray[np.int64]
+
+    def __call__(self) -> None:
+        if self.header[0] != _ABANDONED:
+            self.header[0] += 1

@@ -1,0 +1,109 @@
+"""The graphs of a sample: which stored ones it takes, where they go, and which are computed anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ssl_data.geometry.positions import Dihedral, Window, interior_window
+from ssl_data.kernels.sample import SamplePixels, sample_pixels
+from ssl_data.kernels.ssg import self_similarity_graph
+from ssl_data.kernels.turn import turn_graphs
+from ssl_data.store.scratch import borrow
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ssl_data.store.reader import Store
+
+__all__ = ["Border", "GraphPlan", "fill_graphs", "plan_graphs"]
+
+Border = Literal["exact", "interior", "cached"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GraphPlan:
+    """Where the graphs of one sample come from."""
+
+    index: int
+    """The patch."""
+    window: Window
+    """What is cut from it."""
+    turn: Dihedral
+    """What is done to the crop afterwards."""
+    pixels: SamplePixels
+    """The edge pixels, and which of the stored graphs they take."""
+
+    def __len__(self) -> int:
+        return len(self.pixels.row)
+
+    @property
+    def is_a_run(self) -> bool:
+        """Whether the graphs are neighbours in the store and come out as they lie there."""
+        rows, count = self.pixels.rows, len(self.pixels.rows)
+        together = count == len(self) and count > 0 and int(rows[-1]) - int(rows[0]) == count - 1
+        return together and self.turn.is_identity
+
+
+def plan_graphs(
+    store: Store, index: int, window: Window, turn: Dihedral, *, border: Border, edge_stride: int = 1
+) -> GraphPlan:
+    """Find the edge pixels of a sample and where their graphs come from.
+
+    Parameters
+    ----------
+    store : Store
+    index : int
+        The patch.
+    window, turn
+        A square, and one of its symmetries; see `GraphPlan`.
+    border : {"exact", "interior", "cached"}
+        See `ssl_data.SSLCachedDataset`.
+    edge_stride : int
+        Keep only edge pixels with ``row % edge_stride == col % edge_stride`` in the sample.
+
+    Raises
+    ------
+    StoreCorruptError
+        If mask and graphs of the patch do not match.
+    """
+    side = store.patch_size
+    interior = interior_window(window, patch_size=side, pad=store.spec.pad)
+    with borrow(side * side) as buffer:
+        pixels = sample_pixels(
+            store.read_edge_mask(index, out=buffer.view(np.bool_).reshape(side, side)),
+            stored_stride=store.edge_stride,
+            crop=window,
+            taken=interior if border == "interior" else window,
+            stored=interior if border == "exact" else window,
+            turn=turn,
+            edge_stride=edge_stride,
+        )
+    store.check_count(index, pixels.num_stored)
+    return GraphPlan(index=index, window=window, turn=turn, pixels=pixels)
+
+
+def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Read and compute the codes of a sample's graphs.
+
+    Parameters
+    ----------
+    store, plan
+        See `plan_graphs`.
+    image : uint8 (H, W, 3)
+        The crop, not turned.
+    out : uint8 (N, K)
+        Is filled; C-contiguous.
+    """
+    rows, places, computed = plan.pixels.rows, plan.pixels.places, plan.pixels.computed
+    if plan.is_a_run:
+        store.read_codes(plan.index, int(rows[0]), int(rows[-1]) + 1, out=out)
+        return
+    for span, offset, block in store.code_blocks(plan.index, rows):
+        turn_graphs(block, rows[span] - np.int32(offset), out, places[span], plan.turn)
+    if len(computed):
+        turned = np.ascontiguousarray(plan.turn.image(image))
+        pixels = np.stack([plan.pixels.row[computed], plan.pixels.col[computed]], axis=1)
+        out[computed] = self_similarity_graph(turned, pixels, store.spec, output="codes")

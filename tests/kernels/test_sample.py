@@ -1,0 +1,96 @@
+"""Images, graphs and edge pixels on their way from the store to a sample: compiled and plain agree."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssl_data.geometry.positions import Dihedral, Window, interior_window
+from ssl_data.kernels.sample import sample_pixels
+from ssl_data.kernels.ssg import BACKEND_VARIABLE, available_backends
+from ssl_data.kernels.turn import turn_graphs, unit_range
+
+turns = st.builds(Dihedral, hflip=st.booleans(), vflip=st.booleans(), transpose=st.booleans())
+compiled = pytest.mark.skipif("native" not in available_backends(), reason="the extension is not built")
+BACKENDS = ["numpy", pytest.param("native", marks=compiled), pytest.param("native-portable", marks=compiled)]
+
+
+@pytest.fixture(params=BACKENDS, autouse=True)
+def backend(request):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(BACKEND_VARIABLE, request.param)
+        yield request.param
+
+
+@given(
+    turn=turns,
+    side=st.integers(1, 31).map(lambda half: 2 * half - 1),
+    num_graphs=st.integers(1, 9),
+    seed=st.integers(0, 2**32),
+)
+def test_graphs_are_put_where_they_belong_and_nowhere_else(turn, side, num_graphs, seed):
+    random = np.random.default_rng(seed)
+    graphs = random.integers(0, 256, (num_graphs, side * side), dtype=np.uint8)
+    out = random.integers(0, 256, (num_graphs + 3, side * side), dtype=np.uint8)
+    rows = random.integers(0, num_graphs, num_graphs).astype(np.int32)
+    places = random.permutation(len(out))[:num_graphs].astype(np.int32)
+    expected = out.copy()
+    for row, place in zip(rows, places, strict=True):
+        square = graphs[row].reshape(side, side)
+        square = square[:, ::-1] if turn.hflip else square
+        square = square[::-1] if turn.vflip else square
+        expected[place] = (square.T if turn.transpose else square).ravel()
+    turn_graphs(graphs, rows, out, places, turn)
+    assert (out == expected).all()
+
+
+@given(turn=turns, height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 2**32))
+def test_an_image_is_turned_and_divided(turn, height, width, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = turn.image(image).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+    out = np.empty(expected.shape, dtype=np.float32)
+    unit_range(image, turn, out)
+    assert (out == expected).all()
+
+
+@st.composite
+def problems(draw):
+    side = draw(st.integers(1, 20))
+    size = draw(st.integers(1, side))
+    top, left = draw(st.integers(0, side - size)), draw(st.integers(0, side - size))
+    crop = Window(top=top, left=left, bottom=top + size, right=left + size)
+    interior = interior_window(crop, patch_size=side, pad=draw(st.integers(0, 4)))
+    density = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+    mask = np.random.default_rng(draw(st.integers(0, 2**32))).random((side, side)) < density
+    taken, stored = draw(st.sampled_from([(crop, crop), (interior, crop), (crop, interior)]))
+    stored_stride, edge_stride = draw(st.sampled_from([(1, 1), (1, 2), (1, 3), (3, 1), (2, 1)]))
+    strides = {"stored_stride": stored_stride, "edge_stride": edge_stride}
+    return mask, crop, {"taken": taken, "stored": stored, **strides}
+
+
+@given(problem=problems(), turn=turns)
+def test_the_pixels_of_a_sample_are_those_of_the_turned_crop(problem, turn):
+    mask, crop, options = problem
+    found = sample_pixels(mask, crop=crop, turn=turn, **options)
+    row, col = np.indices(mask.shape)
+    has_graph = mask & (row % options["stored_stride"] == col % options["stored_stride"])
+    assert found.num_stored == np.count_nonzero(has_graph)
+    # The same by moving a picture of the graphs' numbers instead of coordinates.
+    picture = np.where(has_graph, np.cumsum(has_graph.ravel()).reshape(mask.shape) - 1, -1)
+    pixels = np.stack([row, col], axis=-1).reshape(-1, 2).astype(np.int32)
+    is_taken = options["taken"].contains(pixels).reshape(mask.shape)
+    is_stored = options["stored"].contains(pixels).reshape(mask.shape)
+
+    def turned(values):
+        return turn.image(values[crop.top : crop.bottom, crop.left : crop.right])
+
+    size = crop.bottom - crop.top
+    diagonal = np.arange(size)[:, None] % options["edge_stride"] == np.arange(size) % options["edge_stride"]
+    expected = np.nonzero((turned(picture) >= 0) & turned(is_taken) & diagonal)
+    assert [found.row.tolist(), found.col.tolist()] == [axis.tolist() for axis in expected]
+    stored_here = turned(is_stored)[expected]
+    numbers = turned(picture)[expected]
+    assert found.computed.tolist() == np.flatnonzero(~stored_here).tolist()
+    assert (np.diff(found.rows) > 0).all()
+    assert (numbers[found.places] == found.rows).all()
+    assert sorted(found.places.tolist()) == np.flatnonzero(stored_here).tolist()
