@@ -1,7 +1,6 @@
 """What comes out of `SSLCachedDataset`: always what computing it anew on the sample would give."""
 
 import itertools
-import json
 
 import numpy as np
 import pytest
@@ -12,19 +11,14 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ssl_data import (
-    BuildConfig,
     EdgeSpec,
-    PatchSpec,
     SelfSimilarityLoss,
     SSGBatch,
     SSGSpec,
     SSLCachedDataset,
-    StoreSpec,
-    build,
     collate,
     edge_mask,
     edge_pixels,
-    open_store,
     self_similarity_graph,
 )
 from ssl_data.errors import ConfigError
@@ -34,33 +28,19 @@ GRADIENT_COSINE = 0.9998
 FLIPS = list(itertools.product((0.0, 1.0), repeat=3))
 
 
-def photograph_store(photographs, folder, **specs):
-    listing = {"folders": [{"name": "photos", "path": str(photographs), "files": ["coffee.png", "astronaut.png"]}]}
-    (folder / "photos.yaml").write_text(json.dumps(listing))
-    config = BuildConfig(
-        dataset=str(folder / "photos.yaml"),
-        out=str(folder / "store.zarr"),
-        patch=PatchSpec(patch_size=128, step=128),
-        store=StoreSpec(lq_scale=4, patches_per_shard=8),
-        **specs,
-    )
-    build(config)
-    return open_store(config.out)
-
-
 @pytest.fixture(scope="module")
-def photos(photographs, tmp_path_factory):
+def photos(photograph_store, tmp_path_factory):
     """Real photographs, every edge pixel."""
-    return photograph_store(photographs, tmp_path_factory.mktemp("photos"))
+    return photograph_store(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module", params=[("zero", 3), ("image", 1)], ids=str)
-def variants(request, photographs, tmp_path_factory):
+def variants(request, photograph_store, tmp_path_factory):
     """The other boundary, and a store of a third of the edge pixels."""
     boundary, edge_stride = request.param
     folder = tmp_path_factory.mktemp("variants")
     edge = EdgeSpec(edge_stride=edge_stride)
-    return photograph_store(photographs, folder, ssg=SSGSpec(boundary=boundary), edge=edge)
+    return photograph_store(folder, ssg=SSGSpec(boundary=boundary), edge=edge)
 
 
 def image_of(sample):
@@ -251,8 +231,8 @@ def test_a_new_epoch_reaches_workers_that_live_on(photos, context):
     assert torch.equal(second[0][0], dataset[0]["gt"])
 
 
-def test_patches_without_edge_pixels_give_empty_graphs_and_no_loss(photographs, tmp_path):
-    store = photograph_store(photographs, tmp_path, edge=EdgeSpec(threshold=1000))
+def test_patches_without_edge_pixels_give_empty_graphs_and_no_loss(photograph_store, tmp_path):
+    store = photograph_store(tmp_path, edge=EdgeSpec(threshold=1000))
     dataset = SSLCachedDataset(store, crop_size=64)
     batch = collate([dataset[0], dataset[1]])
     assert batch["ssg"].codes.shape == (0, 625)
