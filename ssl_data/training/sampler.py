@@ -49,6 +49,13 @@ class PatchSampler(Sampler[list[int]]):
     ------
     ConfigError
         For a value out of its range.
+
+    Notes
+    -----
+    A loader with workers asks for batches ahead of time; how many, depends on the workers. Therefore nothing that the
+    trainer sees depends on how many batches were asked for: `set_epoch` and `load_state_dict` say where the next
+    iteration begins and leave one that is under way alone, and an iteration that was broken off begins at the same
+    place again.
     """
 
     def __init__(
@@ -75,7 +82,8 @@ class PatchSampler(Sampler[list[int]]):
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
         self._epoch = 0
-        self._next_batch = 0
+        self._first_batch = 0
+        self._next_batch = 0  # what has been handed out of the epoch, also to workers that are ahead of the trainer
         self._resumed = False
 
     @property
@@ -83,10 +91,32 @@ class PatchSampler(Sampler[list[int]]):
         """The present epoch; give it to `SSLCachedDataset.set_epoch`, too."""
         return self._epoch
 
+    @property
+    def next_epoch(self) -> int:
+        """The epoch that the next iteration visits: the one after `epoch` where that was visited to its end."""
+        return self._epoch + 1 if self._has_ended else self._epoch
+
+    @property
+    def first_batch(self) -> int:
+        """How many batches of its epoch the next iteration leaves out: 0, or what `load_state_dict` was told."""
+        return 0 if self._has_ended else self._first_batch
+
+    @property
+    def sampler(self) -> PatchSampler:
+        """The sampler itself, because Lightning tells the epoch to ``batch_sampler.sampler``."""
+        return self
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._next_batch >= len(self) > 0
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that is visited next, from its beginning, or from where `load_state_dict` has set it."""
         if not (self._resumed and epoch == self._epoch):
-            self._epoch, self._next_batch = epoch, 0
+            self._place(epoch, 0)
+
+    def _place(self, epoch: int, first_batch: int) -> None:
+        self._epoch, self._first_batch, self._next_batch = epoch, first_batch, first_batch
 
     def __len__(self) -> int:
         """Batches of an epoch on this rank, however many of them a resumed epoch still has."""
@@ -95,9 +125,8 @@ class PatchSampler(Sampler[list[int]]):
         return whole + (rest > 0 and not self._drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The batches from the present one to the end of the epoch; where it has ended, those of the next epoch."""
-        if self._next_batch >= len(self) > 0:
-            self._epoch, self._next_batch = self._epoch + 1, 0
+        """The batches from `first_batch` to the end of the epoch; once it was visited to its end, the next epoch's."""
+        self._place(self.next_epoch, self.first_batch)
         self._resumed = False
         batches = rank_batches(
             self._order(),
@@ -106,9 +135,9 @@ class PatchSampler(Sampler[list[int]]):
             world_size=self._world_size,
             drop_last=self._drop_last,
         )
-        while self._next_batch < len(batches):
-            self._next_batch += 1
-            yield batches[self._next_batch - 1].tolist()
+        for number in range(self._first_batch, len(batches)):
+            self._next_batch = number + 1
+            yield batches[number].tolist()
 
     def _order(self) -> NDArray[np.int64]:
         random = np.random.default_rng((self._seed, self._epoch))
@@ -119,19 +148,29 @@ class PatchSampler(Sampler[list[int]]):
         return np.arange(len(self._images), dtype=np.int64)
 
     def state_dict(self, *, num_batches: int | None = None) -> dict[str, Any]:
-        """Where the epoch is.
+        """Where the epoch is: a few numbers and strings, the same on every rank.
 
         Parameters
         ----------
         num_batches : int, optional
-            Batches of this epoch that the trainer has finished. A loader with workers asks for batches ahead of time,
-            so that the sampler's own count, used where this is not given, is ahead of the trainer.
+            Batches of this epoch that the trainer has finished, those before it was resumed included. A loader with
+            workers asks for batches ahead of time, so that the sampler's own count, used where this is not given, is
+            ahead of the trainer.
+
+        Raises
+        ------
+        ConfigError
+            If the epoch has not so many batches.
         """
         done = self._next_batch if num_batches is None else num_batches
+        if not 0 <= done <= len(self):
+            raise ConfigError(f"num_batches must lie in 0 .. {len(self)}, the batches of an epoch, got {done}")
         return {"epoch": self._epoch, "num_batches": done, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken; the number of loader workers may differ.
+
+        Where that was the end of an epoch, `epoch` is the next one.
 
         Raises
         ------
@@ -139,9 +178,11 @@ class PatchSampler(Sampler[list[int]]):
             If the state belongs to another store, seed, batch size, world size or kind of shuffle.
         """
         for name, value in self._identity().items():
-            if state[name] != value:
-                raise ConfigError(f"the saved order has {name} {state[name]!r}, this sampler has {value!r}")
-        self._epoch, self._next_batch, self._resumed = state["epoch"], state["num_batches"], True
+            if state.get(name) != value:
+                raise ConfigError(f"the saved order has {name} {state.get(name)!r}, this sampler has {value!r}")
+        epoch, done = state["epoch"], state["num_batches"]
+        self._place(*((epoch + 1, 0) if done >= len(self) > 0 else (epoch, done)))
+        self._resumed = True
 
     def _identity(self) -> dict[str, Any]:
         return {
