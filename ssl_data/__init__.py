@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ssl_data.training.batch import SSGBatch
     from ssl_data.training.collate import collate
     from ssl_data.training.dataset import SSLCachedDataset
+    from ssl_data.training.loader import PatchLoader
     from ssl_data.training.loss import SelfSimilarityLoss, SSLTerms
     from ssl_data.training.sampler import PatchSampler
 
@@ -28,6 +29,7 @@ __all__ = [
     "BuildConfig",
     "BuildReport",
     "EdgeSpec",
+    "PatchLoader",
     "PatchSampler",
     "PatchSpec",
     "Problem",
@@ -54,6 +56,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "BuildReport": "ssl_data.pipeline.run",
+    "PatchLoader": "ssl_data.training.loader",
     "PatchSampler": "ssl_data.training.sampler",
     "SSGBatch": "ssl_data.training.batch",
     "SSLCachedDataset": "ssl_data.training.dataset",
