@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
+import math
 import os
 import socket
 import struct
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import obstore
 import pytest
+
+from ssl_data.store.codec import crc32c
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +69,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.next_fault()
         self.server.requests.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if fault == "whole":  # as servers do that know no ranges
+            del self.headers["Range"]
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
@@ -86,6 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
             return response.status, headers, response.read()
 
     def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes, fault: str | None = None) -> None:
+        content = bytes(len(content)) if fault == "zeros" else content
         self.send_response(status)
         for name, value in headers or [("Content-Length", str(len(content)))]:
             self.send_header(name, value)
@@ -223,6 +230,13 @@ def url(uploaded, environment):
     return uploaded
 
 
+def num_chunks(store, path: str) -> int:
+    """Chunks of one of the shards of an array."""
+    metadata = json.loads((store.root / path.partition("/")[0] / "zarr.json").read_text())
+    shard, chunk = metadata["chunk_grid"]["configuration"]["chunk_shape"], metadata["codecs"][0]["configuration"]
+    return math.prod(s // c for s, c in zip(shard, chunk["chunk_shape"], strict=True))
+
+
 @pytest.fixture
 def damage(store, bucket, uploaded_copy, environment):
     """A function that changes one object of a store on S3, and the URL of that store; repaired in the end."""
@@ -234,7 +248,12 @@ def damage(store, bucket, uploaded_copy, environment):
         if kind == "missing":
             bucket.delete(uploaded_copy, path)
             return
-        content[20] ^= 4
+        if kind == "unwritten":  # as an interrupted writer would leave it: the index is in order, and has no chunks
+            index_bytes = 16 * num_chunks(store, path)
+            content[-4 - index_bytes : -4] = b"\xff" * index_bytes
+            content[-4:] = crc32c(bytes(content[-4 - index_bytes : -4]))
+        content[20] ^= 4 * (kind == "altered")
+        content[-1] ^= 4 * (kind == "altered at its end")
         bucket.put(uploaded_copy, path, {"empty": b"", "truncated": bytes(content[:-7])}.get(kind, bytes(content)))
 
     def repair() -> None:

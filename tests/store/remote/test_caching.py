@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ssl_data import open_store
+from ssl_data.errors import StoreCorruptError
 from ssl_data.store import cached
 from ssl_data.store.cache import PieceCache
 from ssl_data.store.cached import CachedFile
@@ -86,6 +87,44 @@ def test_a_cache_that_cannot_be_written_is_said_once_and_does_without(url, store
     assert_right(remote, store)  # warnings are errors here
 
 
+@pytest.mark.parametrize("broken", ["pieces", "usage", "unfinished"])
+def test_a_cache_that_breaks_while_in_use_fails_no_read(url, store, tmp_path, broken):
+    """Its files have become folders, its folders files."""
+    remote = open_store(url)
+    assert_right(remote, store)
+    paths = pieces_of(tmp_path) if broken == "pieces" else [tmp_path / "cache" / broken]
+    for path in paths:
+        if path.is_dir():
+            path.rmdir()
+            path.write_bytes(b"")
+        else:
+            path.unlink()
+            path.mkdir()
+    if broken != "pieces":  # there must be something to add
+        for path in pieces_of(tmp_path):
+            path.unlink()
+    with pytest.warns(RuntimeWarning, match="remote objects are read without it") as caught:
+        assert_right(remote, store)
+    assert len(caught) == 1
+
+
+FULL = """
+import resource, sys
+from ssl_data import open_store
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))  # larger files fail, as on a full disk
+store = open_store(sys.argv[1])
+print(*[int(store.read(index)["ssg"].sum()) for index in range(store.num_patches)])
+"""
+
+
+def test_a_disk_on_which_nothing_can_be_written_fails_no_read(url, store, tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL, url], capture_output=True, text=True, check=True, timeout=60)
+    assert list(map(int, done.stdout.split())) == [int(patch["ssg"].sum()) for patch in read_everything(store)]
+    assert done.stderr.count("remote objects are read without it") == 1
+    assert all(path.stat().st_size <= 20_000 for path in pieces_of(tmp_path))
+    assert not list((tmp_path / "cache" / "unfinished").iterdir())
+
+
 def test_the_limit_holds_while_reading(url, store, tmp_path, monkeypatch):
     monkeypatch.setattr(cached, "_PIECE_BYTES", 4096)
     limit = 100_000
@@ -104,7 +143,7 @@ def test_a_damaged_piece_goes_unnoticed_by_nobody(url, store, proxy, tmp_path):
     whole[100] ^= 1
     file._cache.drop(file._key(0))
     file._cache.put(file._key(0), bytes(whole))
-    with pytest.raises(Exception, match="gt/c/0/0/0/0"):
+    with pytest.raises(StoreCorruptError, match=f"chunk 0 of {url}/gt/c/0/0/0/0"):
         remote.read_gt(0)
     assert (remote.read_gt(0) == store.read_gt(0)).all()
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -40,6 +41,29 @@ def test_loader_workers_read_after_their_parent_has(url, store, method, cache_by
     assert len(found) == len(expected)
     for sample in expected:
         assert (found[sample["patch_id"]] == sample["gt"]).all()
+
+
+@pytest.mark.parametrize("cache_bytes", [0, None])
+def test_loader_workers_end_right_in_a_storm_of_faults(url, proxy, store, cache_bytes, monkeypatch):
+    """Half of all requests fail in one way or another; every field of every sample is right nevertheless."""
+    torch_data = pytest.importorskip("torch.utils.data")
+    from ssl_data import SSLCachedDataset, collate
+
+    monkeypatch.setenv("SSL_DATA_REMOTE_RETRIES", "20")
+    kinds = [None, None, None, "reset", "503", "truncate"]
+    storm = random.Random(0).choices(kinds, k=4000)  # noqa: S311 - nothing secret
+    proxy.faults.extend(storm)
+    options = {"crop_size": 32, "hflip": True, "seed": 1}
+    dataset = SSLCachedDataset(open_store(url, cache_bytes=cache_bytes), **options)
+    loader = torch_data.DataLoader(dataset, batch_size=2, num_workers=2, collate_fn=collate)
+    expected = torch_data.DataLoader(SSLCachedDataset(store, **options), batch_size=2, collate_fn=collate)
+    for found, wanted in zip(loader, expected, strict=True):
+        assert found["patch_id"] == wanted["patch_id"]
+        assert all((found[name] == wanted[name]).all() for name in ("gt", "gt_mask", "lq"))
+        for name in ("codes", "image", "row", "col"):
+            assert (getattr(found["ssg"], name) == getattr(wanted["ssg"], name)).all()
+    weathered = storm[: len(storm) - len(proxy.faults)]
+    assert len(weathered) - weathered.count(None) > 5
 
 
 def test_a_fork_while_another_thread_reads(url, store):

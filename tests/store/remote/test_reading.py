@@ -85,6 +85,36 @@ def test_passing_faults_are_waited_out(url, proxy, store, fault):
     assert len(proxy.requests) > opened + 1
 
 
+@pytest.mark.parametrize("fault", ["reset", "503", "slow", "truncate"])
+def test_passing_faults_while_opening_are_waited_out(url, proxy, store, fault):
+    proxy.faults.extend([None, fault, None, fault])
+    assert_same(open_store(url, cache_bytes=0), store)
+    assert not proxy.faults
+
+
+@pytest.mark.parametrize("fault", ["slow", "stall"])
+def test_a_server_that_stays_slow_is_given_up(url, proxy, fault, monkeypatch):
+    monkeypatch.setenv("SSL_DATA_REMOTE_RETRIES", "1")
+    remote = open_store(url, cache_bytes=0)
+    proxy.reset()
+    proxy.every_fault = fault
+    with pytest.raises(StoreUnreachableError, match=rf"{url}/gt/c/1/0/0/0 could not be read"):
+        remote.read_gt(2)
+    assert len(proxy.requests) <= 4  # two for the size, which "stall" does not concern, and two for the bytes
+
+
+@pytest.mark.parametrize("cache_bytes", [0, None])
+@pytest.mark.parametrize("fault", ["zeros", "whole"])
+def test_wrong_bytes_from_the_server_are_refused_and_not_kept(url, proxy, store, fault, cache_bytes):
+    for array, read in [("gt", "read_gt"), ("ssg", "read_codes"), ("edge_mask", "read_pixels"), ("lq_x4", "read_lq")]:
+        remote = open_store(url, cache_bytes=cache_bytes)
+        proxy.every_fault = fault
+        with pytest.raises((StoreCorruptError, StoreUnreachableError), match=f"{url}/{array}/c/1/"):
+            getattr(remote, read)(2)
+        proxy.every_fault = None
+        assert (getattr(remote, read)(2) == getattr(store, read)(2)).all()
+
+
 @pytest.mark.parametrize("fault", ["reset", "503", "truncate"])
 def test_a_permanent_failure_ends_soon_and_names_the_object(url, proxy, fault):
     remote = open_store(url, cache_bytes=0)
@@ -167,7 +197,7 @@ def shard_path(store, array):
 @pytest.mark.parametrize(
     ("array", "cache_bytes"), [("gt", None), ("edge_mask", None), ("lq_x4", None), ("ssg", None), ("ssg", 0)]
 )
-@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "altered"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "altered", "altered at its end"])
 def test_a_damaged_object_is_named_and_read_right_once_repaired(store, damage, array, kind, cache_bytes):
     path = shard_path(store, array)
     damage(path, kind)
@@ -178,6 +208,14 @@ def test_a_damaged_object_is_named_and_read_right_once_repaired(store, damage, a
             remote.read(2)
     damage.repair()
     assert (remote.read(2)["ssg"] == store.read(2)["ssg"]).all()  # nothing damaged stayed in the cache
+
+
+@pytest.mark.parametrize("array", ["gt", "edge_mask", "lq_x4", "ssg"])
+def test_chunks_that_were_never_written_are_no_zeros(damage, store, array):
+    path = shard_path(store, array)
+    damage(path, "unwritten")
+    with pytest.raises(StoreCorruptError, match=rf"chunk \d+ of {damage.url}/{path} was never written"):
+        open_store(damage.url, cache_bytes=0).read(2)
 
 
 @pytest.mark.parametrize("table", ["patches", "files"])
