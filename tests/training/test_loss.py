@@ -316,6 +316,29 @@ def test_inside_a_compiled_step():
     torch.testing.assert_close(gradient_of(compiled, sr), gradient_of(expected, sr))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("half", [False, True])
+def test_a_compiled_training_step_takes_any_number_of_edge_pixels(half):
+    """Batches differ in it; with mixed precision the network computes in bfloat16 and the loss in float32."""
+    torch.manual_seed(0)
+    model, loss = torch.nn.Conv2d(3, 3, 3, padding=1), SelfSimilarityLoss(SMALL)
+    gt = smooth_images(dtype=torch.float32)
+
+    def step(images, ssg):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            return loss(model(images).sigmoid(), ssg).total
+
+    compiled = torch.compile(step, backend="aot_eager")
+    for density in (0.2, 0.7, 0.0, 0.05):
+        ssg = SSGBatch.from_images(gt, some_mask(gt, density), SMALL)
+        expected, found = step(gt, ssg), compiled(gt, ssg)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(gradient_of(found, model.weight), gradient_of(expected, model.weight))
+        assert gradient_of(found, model.weight).any() == (density > 0)
+
+
 def peak_bytes(num_pixels, spec, side=64):
     """Most memory that tensors hold at one time during forward and backward."""
     random = torch.Generator().manual_seed(0)

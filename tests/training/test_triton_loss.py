@@ -393,3 +393,95 @@ class TestOnGPU:
         torch.testing.assert_close(compiled, expected, rtol=1e-4, atol=1e-7)
         gradient = torch.autograd.grad(compiled, sr)[0]
         assert (gradient - expected_gradient).abs().max() <= 1e-3 * expected_gradient.abs().max()
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+    def test_a_compiled_step_takes_any_number_of_edge_pixels(self):
+        model = torch.nn.Conv2d(3, 3, 3, padding=1).cuda()
+        loss = SelfSimilarityLoss(SMALL)
+
+        def step(images, ssg):
+            return loss(model(images).sigmoid(), ssg).total
+
+        compiled = torch.compile(step)
+        for num_pixels in (12, 200, 0, 7):
+            ssg, sr = on_cuda(SMALL, num_pixels=num_pixels)
+            expected, found = (torch.autograd.grad(f(sr, ssg), sr)[0] for f in (step, compiled))
+            assert (found - expected).abs().max() <= 1e-3 * expected.abs().max()
+
+    @pytest.mark.parametrize("num_images", [0, 2])
+    def test_no_edge_pixels(self, num_images):
+        none = torch.zeros(0, dtype=torch.long, device="cuda")
+        ssg = SSGBatch(codes=torch.zeros(0, 25, dtype=torch.uint8, device="cuda"), image=none, row=none, col=none)
+        sr = torch.rand(num_images, 3, 12, 15, device="cuda", requires_grad=True)
+        terms, gradient = evaluate(SelfSimilarityLoss(SMALL, backend="triton"), sr, ssg)
+        assert terms.total == terms.kl == terms.l1 == 0
+        assert gradient.shape == sr.shape
+        assert not gradient.any()
+
+    def test_memory_layouts(self):
+        """Views and other strides of images, graphs and indices change no bit."""
+        ssg, sr = on_cuda(SMALL, num_pixels=300)
+        loss = SelfSimilarityLoss(SMALL, backend="triton")
+        expected, expected_gradient = evaluate(loss, sr, ssg)
+        plain = sr.detach()
+        graphs = {"values": torch.stack([ssg.values, ssg.values], dim=2)[..., 1]}
+        index = {name: getattr(ssg, name).repeat_interleave(2)[::2] for name in ("image", "row", "col")}
+        strided = SSGBatch(**graphs, **index)
+        assert not strided.values.is_contiguous()
+        for images in (
+            plain.contiguous(memory_format=torch.channels_last),
+            torch.stack([plain] * 2, dim=4)[..., 1],
+            plain.flip(3).flip(3).expand(1, *plain.shape)[0],
+        ):
+            terms, gradient = evaluate(loss, images.requires_grad_(), strided)
+            assert terms == expected
+            assert torch.equal(gradient, expected_gradient)
+
+    def test_another_stream(self):
+        """Kernels run on the current stream, backwards too: behind the work that makes their inputs."""
+        ssg, sr = on_cuda(SSGSpec(), height=64, width=64, num_pixels=800)
+        loss = SelfSimilarityLoss(SSGSpec(), backend="triton")
+        expected, expected_gradient = evaluate(loss, sr, ssg)
+        torch.cuda.synchronize()
+        stream = torch.cuda.Stream()
+        slow = torch.rand(4096, 4096, device="cuda")
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            late = torch.zeros_like(sr.detach())
+            for _ in range(20):  # some milliseconds, during which another stream would read zeros
+                slow = slow @ slow.softmax(1)
+            late.copy_(sr.detach() + 0 * slow[0, 0].nan_to_num(0, 0, 0))
+            terms, gradient = evaluate(loss, late.requires_grad_(), ssg)
+            copied = gradient.clone()
+        stream.synchronize()
+        assert terms == expected
+        assert torch.equal(copied, expected_gradient)
+
+    @pytest.mark.parametrize("spec", [SMALL, SSGSpec()], ids=str)
+    def test_more_edge_pixels_than_a_grid_has_rows(self, spec):
+        """65,535 is the limit of a grid's second and third axis."""
+        ssg, sr = on_cuda(spec, num_images=5, height=128, width=128, num_pixels=70_001)
+        terms, gradient = evaluate(SelfSimilarityLoss(spec, backend="triton"), sr, ssg)
+        plain = SelfSimilarityLoss(spec, backend="torch")
+        exact, exact_gradient = evaluate(plain, sr.detach().double().requires_grad_(), ssg)
+        torch.testing.assert_close(terms.l1.double(), exact.l1, rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(terms.kl.double(), exact.kl, rtol=1e-5, atol=2e-6 / spec.num_positions)
+        # Among so many entries some have x and y so close that float32 takes the wrong sign of x - y, in torch, too.
+        single_error = (evaluate(plain, sr, ssg)[1] - exact_gradient).abs().max()
+        assert (gradient - exact_gradient).abs().max() <= 1e-5 * exact_gradient.abs().max() + 4 * single_error
+
+    def test_mixed_precision_training(self):
+        """Under autocast with a scaled loss, a network gets the gradients of float32, as far as half precision goes."""
+        ssg, images = on_cuda(SMALL)
+        torch.manual_seed(0)
+        model, loss = torch.nn.Conv2d(3, 3, 3, padding=1).cuda(), SelfSimilarityLoss(SMALL, kl_weight=100)
+        (expected,) = torch.autograd.grad(loss(model(images), ssg).total, model.weight)
+        scaler = torch.amp.GradScaler("cuda", init_scale=2.0**10)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        with torch.autocast("cuda", dtype=torch.float16):
+            sr = model(images)
+            total = loss(sr, ssg).total
+        assert (sr.dtype, total.dtype) == (torch.float16, torch.float32)
+        scaler.scale(total).backward()
+        scaler.unscale_(optimizer)
+        assert (model.weight.grad - expected).abs().max() <= 0.05 * expected.abs().max()
