@@ -120,7 +120,7 @@ KILLED = """
 import json, os, sys, time
 import torch
 from ssl_data import PatchLoader, PatchSampler, SelfSimilarityLoss, SSLCachedDataset
-url, folder, num_workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
+url, folder, num_workers, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 torch.manual_seed(0)
 torch.set_num_threads(1)
 network = torch.nn.Sequential(torch.nn.Conv2d(3, 48, 3, padding=1), torch.nn.PixelShuffle(4))
@@ -151,7 +151,7 @@ for epoch in range(loader.batch_sampler.epoch, 2):
             os.replace(checkpoint + "~", checkpoint)
         names = batch["patch_id"]
         print(json.dumps({"step": step, "epoch": epoch, "names": names, "total": total.item()}), flush=True)
-        time.sleep(0.05)  # so that there is something left when the kill arrives
+        time.sleep(pause)  # so that there is something left when the kill arrives
 weights = [parameter.tolist() for parameter in network.parameters()]
 print(json.dumps({"weights": weights}), flush=True)
 """
@@ -160,9 +160,10 @@ print(json.dumps({"weights": weights}), flush=True)
 class Trainer:
     """A process that trains, and writes what it does into a file; a pipe its orphaned workers would keep open."""
 
-    def __init__(self, store, folder, num_workers):
+    def __init__(self, store, folder, num_workers, *, pause=0.0):
         self.log = folder / f"log-{num_workers}"
-        command = [sys.executable, "-W", "ignore", "-c", KILLED, str(store.root), str(folder), str(num_workers)]
+        arguments = [str(store.root), str(folder), str(num_workers), str(pause)]
+        command = [sys.executable, "-W", "ignore", "-c", KILLED, *arguments]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log)
 
@@ -182,7 +183,7 @@ def uninterrupted(many, tmp_path_factory):
 @pytest.mark.parametrize(("last_step", "workers"), [(3, (2, 1)), (9, (1, 0))], ids=str)
 def test_training_killed_at_any_moment_goes_on_with_the_next_sample(many, uninterrupted, tmp_path, last_step, workers):
     """From its last checkpoint, with another number of workers, to the same samples, losses and weights."""
-    killed = Trainer(many, tmp_path, workers[0])
+    killed = Trainer(many, tmp_path, workers[0], pause=0.4)
     while len(killed.lines()) <= last_step and killed.process.poll() is None:
         time.sleep(0.01)
     killed.process.kill()
