@@ -57,6 +57,8 @@ def test_ranks_have_equal_counts_and_cover_everything_once(num_patches, batch_si
     sizes = [len(batch) for batches in ranks for batch in batches]
     assert all(0 < size <= batch_size for size in sizes)
     visited = [index for batches in ranks for batch in batches for index in batch.tolist()]
+    dealt = [index for step in zip(*ranks, strict=True) for batch in step for index in batch.tolist()]
+    assert dealt[:num_patches] == order[: len(dealt)].tolist()  # step after step, rank after rank
     per_step = batch_size * world_size
     if drop_last:
         assert len(visited) == num_patches // per_step * per_step
