@@ -19,33 +19,18 @@ On a busy machine, set OMP_NUM_THREADS=1: threads that wait for each other are s
 
 from __future__ import annotations
 
-import argparse
-import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from common import Batch, History, ResidualBlock, enlarge, load_photographs, report, run, save, training_parser
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, l1_loss
-from torch.utils.data import DataLoader, Subset
+from torch.nn.functional import l1_loss
 
-from ssl_data import SelfSimilarityLoss, SSLCachedDataset, SSLDataError, collate
+from ssl_data import SelfSimilarityLoss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions around a ReLU, added to the input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, width, h, w) to the same shape."""
-        return features + self.body(features)
+    import argparse
+    from collections.abc import Sequence
 
 
 class TinySR(nn.Module):
@@ -62,87 +47,43 @@ class TinySR(nn.Module):
 
     def forward(self, lq: Tensor) -> Tensor:
         """From lq (B, 3, h, w) to sr (B, 3, scale h, scale w)."""
-        return interpolate(lq, scale_factor=self.scale, mode="bicubic") + self.detail(lq)
+        return enlarge(lq, self.scale) + self.detail(lq)
 
 
-def losses(network: TinySR, batch: dict[str, Any], loss: SelfSimilarityLoss, beta: float) -> dict[str, Tensor]:
+def losses(sr: Tensor, batch: Batch, loss: SelfSimilarityLoss, beta: float) -> dict[str, Tensor]:
     """The terms of the objective for one batch."""
-    sr = network(batch["lq"])
     ssl = loss(sr, batch["ssg"])
     l1 = l1_loss(sr, batch["gt"])
-    return {"l1": l1, "kl": ssl.kl, "ssl_l1": ssl.l1, "total": l1 + beta * ssl.total}
+    return {"l1": l1, "ssl": ssl.total, "kl": ssl.kl, "ssl_l1": ssl.l1, "total": l1 + beta * ssl.total}
 
 
-@torch.no_grad()
-def evaluate(
-    step: int, network: TinySR, batch: dict[str, Any], loss: SelfSimilarityLoss, beta: float
-) -> dict[str, float]:
-    """The terms for the held-out batch, printed and as plain numbers."""
-    terms = {name: value.item() for name, value in losses(network, batch, loss, beta).items()}
-    print(f"step {step:5}  " + "  ".join(f"{name} {value:.6f}" for name, value in terms.items()), flush=True)
-    return {"step": step, **terms}
-
-
-def endless(loader: DataLoader[dict[str, Any]], dataset: SSLCachedDataset) -> Iterator[dict[str, Any]]:
-    """Batches, epoch after epoch; every epoch draws other crops and flips."""
-    for epoch in itertools.count(1):  # epoch 0 is the held-out batch's
-        dataset.set_epoch(epoch)
-        yield from loader
-
-
-def train(options: argparse.Namespace) -> list[dict[str, float]]:
+def train(options: argparse.Namespace) -> History:
     """Train as told; the terms measured on the held-out batch before, during and after."""
-    torch.manual_seed(options.seed)
-    dataset = SSLCachedDataset(
-        options.store,
-        crop_size=options.crop_size,
-        border=options.border,
-        hflip=True,
-        vflip=True,
-        transpose=True,
-        seed=options.seed,
-    )
-    scale = dataset.store.lq_scale
-    if scale is None:
-        raise SystemExit(f"{options.store} holds no low-quality patches; build it with `ssl-data build --lq-scale 4`")
-    # Every sixth patch is held out. Patches of one image may overlap: this shows that training works, not how well.
-    fixed = collate([dataset[index] for index in range(0, len(dataset), 6)])
-    rest = Subset(dataset, [index for index in range(len(dataset)) if index % 6])
-    if len(rest) < options.batch_size:
-        raise SystemExit(f"{options.store} has fewer than --batch-size patches to train on, {len(rest)}")
-    loader = DataLoader(rest, batch_size=options.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
-
-    network = TinySR(scale)
-    loss = SelfSimilarityLoss(dataset.store.spec)
+    photographs = load_photographs(options)
+    held_out = photographs.held_out
+    network = TinySR(photographs.scale)
+    loss = SelfSimilarityLoss(photographs.spec)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
-    history = [evaluate(0, network, fixed, loss, options.beta)]
-    for step, batch in enumerate(itertools.islice(endless(loader, dataset), options.steps), start=1):
+
+    def evaluate(step: int) -> dict[str, float]:
+        with torch.no_grad():
+            return report(step, losses(network(held_out["lq"]), held_out, loss, options.beta))
+
+    history = [evaluate(0)]
+    for step, batch in photographs.batches(options.steps):
         optimizer.zero_grad()
-        losses(network, batch, loss, options.beta)["total"].backward()
+        losses(network(batch["lq"]), batch, loss, options.beta)["total"].backward()
         optimizer.step()
         if step % options.every == 0 or step == options.steps:
-            history.append(evaluate(step, network, fixed, loss, options.beta))
-    torch.save(network.state_dict(), options.out)
+            history.append(evaluate(step))
+    with torch.no_grad():
+        save(options, network, photographs, network(held_out["lq"]))
     return history
 
 
-def main(arguments: Sequence[str] | None = None) -> list[dict[str, float]]:
+def main(arguments: Sequence[str] | None = None) -> History:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", help="a store built with --lq-scale")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--beta", type=float, default=10.0, help="weight of the Self-similarity Loss; 0 for L1 alone")
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--crop-size", type=int, default=96)
-    parser.add_argument("--border", choices=("exact", "interior", "cached"), default="exact")
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--every", type=int, default=20, help="steps from one printed line to the next")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="tiny_sr.pt", help="where the trained weights go")
-    try:
-        return train(parser.parse_args(arguments))
-    except SSLDataError as error:
-        raise SystemExit(f"error: {error}") from None
+    return run(train, training_parser(__doc__, out="out/tiny_sr"), arguments)
 
 
 if __name__ == "__main__":
