@@ -6,8 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ssl_data.cli.render import counted, print_json, show_progress, size
-from ssl_data.config import Boundary, BuildConfig, Compression, EdgeSpec, PatchSpec, SSGSpec, StoreSpec
+from ssl_data.cli.render import counted, print_json, print_rejected, show_progress, size
+from ssl_data.config import (
+    MAX_PIXELS,
+    Boundary,
+    BuildConfig,
+    Compression,
+    EdgeSpec,
+    ImageSpec,
+    PatchSpec,
+    SmallImages,
+    SSGSpec,
+    StoreSpec,
+)
+from ssl_data.errors import one_line
 
 if TYPE_CHECKING:
     from ssl_data.pipeline.run import BuildReport
@@ -30,6 +42,8 @@ def build(
     boundary: Annotated[Boundary, typer.Option(help="Outside the search area: zeros, or the image.")] = ("zero"),
     lq_scale: Annotated[int | None, typer.Option(help="Also store patches reduced by this factor.", min=2)] = None,
     compression: Annotated[Compression, typer.Option(help="Speed or size of the store.")] = "fast",
+    small_images: Annotated[SmallImages, typer.Option(help="Those smaller than a patch.")] = "reject",
+    max_pixels: Annotated[int, typer.Option(help="Reject images of more pixels, by header.", min=1)] = MAX_PIXELS,
     executor: Annotated[ExecutorName, typer.Option(help="This process, or Ray workers.")] = "serial",
     workers: Annotated[int | None, typer.Option(help="Threads or Ray workers. [all cores]", min=1)] = None,
     ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
@@ -51,6 +65,7 @@ def build(
         dataset=dataset,
         out=out,
         root=root,
+        image=ImageSpec(max_pixels=max_pixels, small_images=small_images),
         patch=_patch_spec(dataset, root, patch_size, step),
         edge=EdgeSpec(threshold=edge_threshold, edge_stride=edge_stride),
         ssg=SSGSpec(boundary=boundary),
@@ -77,18 +92,29 @@ def _patch_spec(dataset: str, root: str | None, patch_size: int | None, step: in
 
 
 def _print(report: BuildReport) -> None:
-    for source, reason in report.rejected:
-        typer.echo(f"rejected {source}: {reason}", err=True)
-    images = counted(report.num_sources - len(report.rejected), "image")
+    print_rejected(report.rejected, err=True)
+    images = counted(report.num_sources_used, "image")
     if report.nothing_to_do:
         typer.echo(f"{report.out} is complete already: {counted(report.num_patches, 'patch')} from {images}")
     else:
         typer.echo(f"Built {report.out}: {counted(report.num_patches, 'patch')} from {images}")
-    if report.rejected:
-        typer.echo(f"  rejected     {counted(len(report.rejected), 'image')}, listed above and in the store's manifest")
+    _print_summary(report)
     typer.echo(f"  edge pixels  {report.num_edge_pixels:,}; graphs {report.num_graphs:,}")
     typer.echo(f"  size         {size(report.num_bytes)}")
     typer.echo(f"  time         {report.seconds:.1f} s")
     typer.echo("Next:")
     typer.echo(f"  ssl-data inspect {report.out}")
     typer.echo(f"  python -c 'from ssl_data import SSLCachedDataset; print(SSLCachedDataset(\"{report.out}\")[0])'")
+
+
+def _print_summary(report: BuildReport) -> None:
+    """How many images were rejected for which reasons."""
+    from ssl_data.store.layout import REJECTED_PATH
+
+    if not report.rejected:
+        return
+    rejected, where = counted(len(report.rejected), "image"), f"{report.out}/{REJECTED_PATH}"
+    typer.echo(f"  rejected     {rejected} of {report.num_sources}, listed above and in {where}")
+    for code, group in report.rejected_by_reason().items():
+        examples = ", ".join(one_line(image.source) for image in group[:3]) + (", ..." if len(group) > 3 else "")
+        typer.echo(f"    {code:17}{len(group):6,}  {examples}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssl_data.cli.render import counted, print_json, size
+from ssl_data.cli.render import counted, print_json, print_rejected, size
 
 if TYPE_CHECKING:
     from ssl_data.store.summary import StoreSummary
@@ -46,5 +46,4 @@ def _print(summary: StoreSummary) -> None:
     typer.echo("\nspecs")
     for group, fields in summary.spec.items():
         typer.echo(f"  {group:8}" + ", ".join(f"{name}={value}" for name, value in fields.items()))
-    for source, reason in summary.rejected:
-        typer.echo(f"rejected {source}: {reason}")
+    print_rejected(summary.rejected)

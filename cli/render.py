@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ssl_data.errors import one_line
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ssl_data.pipeline.run import Progress
+    from ssl_data.store.manifest import RejectedRecord
 
-__all__ = ["counted", "print_json", "show_progress", "size"]
+__all__ = ["counted", "print_json", "print_rejected", "show_progress", "size"]
 
 _PLAIN_INTERVAL_SECONDS = 5.0
 
@@ -38,6 +41,12 @@ def size(num_bytes: float) -> str:
 def print_json(document: dict[str, Any]) -> None:
     """The one document of ``--json``."""
     typer.echo(json.dumps(document, indent=2))
+
+
+def print_rejected(images: Iterable[RejectedRecord], *, err: bool = False) -> None:
+    """One line for each, whatever its name holds."""
+    for image in images:
+        typer.echo(f"rejected {one_line(image.source)}: {image.reason}", err=err)
 
 
 @contextlib.contextmanager

@@ -16,13 +16,16 @@ from ssl_data.errors import ConfigError
 
 __all__ = [
     "ALGORITHM_VERSION",
+    "MAX_PIXELS",
     "Boundary",
     "BuildConfig",
     "BuildSpec",
     "Compression",
     "EdgeSpec",
+    "ImageSpec",
     "PatchSpec",
     "SSGSpec",
+    "SmallImages",
     "StoreSpec",
     "canonical_json",
     "fingerprint",
@@ -30,8 +33,12 @@ __all__ = [
 
 Boundary = Literal["zero", "image"]
 Compression = Literal["fast", "balanced", "small"]
+SmallImages = Literal["reject", "upscale"]
 
-ALGORITHM_VERSION = 1
+MAX_PIXELS = 512_000_000
+"""Images that announce more pixels than this are usually meant to exhaust the memory of whoever opens them."""
+
+ALGORITHM_VERSION = 2
 """Raised whenever the same inputs and specs would give other bytes; part of every fingerprint."""
 
 
@@ -157,6 +164,21 @@ class SSGSpec(_Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageSpec(_Spec):
+    """Which images are taken."""
+
+    max_pixels: int = MAX_PIXELS
+    """Images that announce more pixels, or would be enlarged to more, are rejected before anything is decoded."""
+    small_images: SmallImages = "reject"
+    """What becomes of images smaller than a patch: "reject", or "upscale" until their shortest side is that of a patch
+    (LANCZOS)."""
+
+    def __post_init__(self) -> None:
+        _require_int(self, "max_pixels", 1)
+        _require(self, "small_images", self.small_images in get_args(SmallImages), "be 'reject' or 'upscale'")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PatchSpec(_Spec):
     """How an image is cut into patches."""
 
@@ -197,8 +219,9 @@ class StoreSpec(_Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSpec:
-    """The four specs that, together with the sources, decide every byte of a store."""
+    """The five specs that, together with the sources, decide every byte of a store."""
 
+    image: ImageSpec = field(default_factory=ImageSpec)
     patch: PatchSpec = field(default_factory=PatchSpec)
     edge: EdgeSpec = field(default_factory=EdgeSpec)
     ssg: SSGSpec = field(default_factory=SSGSpec)
@@ -229,6 +252,7 @@ class BuildSpec:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The specs with these fields, see `to_dict`."""
         return cls(
+            image=ImageSpec.from_dict(values["image"]),
             patch=PatchSpec.from_dict(values["patch"]),
             edge=EdgeSpec.from_dict(values["edge"]),
             ssg=SSGSpec.from_dict(values["ssg"]),
@@ -238,7 +262,7 @@ class BuildSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
-    """Everything a build needs to know; the four specs decide the bytes, the rest only where and how fast."""
+    """Everything a build needs to know; the five specs decide the bytes, the rest only where and how fast."""
 
     dataset: str
     """Name of a known dataset, a directory of images, or a dataset file (``.yaml``)."""
@@ -246,6 +270,8 @@ class BuildConfig:
     """Where the store goes."""
     root: str | None = None
     """Folder that holds the datasets' folders; the environment variable ``SSL_DATA_ROOT`` where not given."""
+    image: ImageSpec = field(default_factory=ImageSpec)
+    """Which images are taken."""
     patch: PatchSpec | None = None
     """How images are cut; the dataset's own choice, else the defaults of `PatchSpec`, where not given."""
     edge: EdgeSpec = field(default_factory=EdgeSpec)
@@ -259,7 +285,8 @@ class BuildConfig:
 
     def spec(self, default_patch: PatchSpec) -> BuildSpec:
         """The specs in force, with the dataset's own way of cutting where none was asked for."""
-        return BuildSpec(patch=self.patch or default_patch, edge=self.edge, ssg=self.ssg, store=self.store)
+        patch = self.patch or default_patch
+        return BuildSpec(image=self.image, patch=patch, edge=self.edge, ssg=self.ssg, store=self.store)
 
     def __post_init__(self) -> None:
         for name in ("dataset", "out"):

@@ -6,7 +6,7 @@
     ├── ConfigError             a field of a spec is out of its range                      (also ValueError)
     ├── InputError              an array passed to a kernel has a wrong dtype or shape     (also ValueError)
     ├── DatasetError            a dataset or one of its folders cannot be found or is misdescribed
-    ├── SourceError             one image file cannot be used: .path, .reason
+    ├── SourceError             one image file cannot be used: .path, .reason, .reason_code
     ├── MissingDependencyError  an optional package is not installed                       (also ImportError)
     ├── BuildError              a build could not go on
     │   └── BuildInterruptedError   stopped by a signal; the same command resumes it
@@ -24,6 +24,7 @@ The messages are written for the person who reads them on a terminal: what is wr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = [
     "BuildError",
@@ -33,6 +34,7 @@ __all__ = [
     "InputError",
     "MissingDependencyError",
     "Problem",
+    "ReasonCode",
     "SSLDataError",
     "SourceError",
     "StoreCorruptError",
@@ -42,7 +44,35 @@ __all__ = [
     "StoreMismatchError",
     "StoreNotFoundError",
     "StoreUnreachableError",
+    "one_line",
 ]
+
+ReasonCode = Literal[
+    "unreadable",
+    "bad_name",
+    "empty_file",
+    "git_lfs_pointer",
+    "html_page",
+    "not_an_image",
+    "unsupported",
+    "broken_header",
+    "truncated",
+    "corrupt",
+    "too_large",
+    "too_small",
+]
+"""Why an image is rejected, for programs; docs/inputs.md explains each."""
+
+
+def one_line(text: str) -> str:
+    r"""A name from outside as part of a line on a terminal: what would break, colour or overwrite the line is escaped.
+
+    Examples
+    --------
+    >>> print(one_line("a\nb # ü.png"))
+    a\nb # ü.png
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 class SSLDataError(Exception):
@@ -69,16 +99,19 @@ class SourceError(SSLDataError):
     path : str
         The file, as the user would name it.
     reason : str
-        A short, stable reason ("truncated or corrupt: ...").
+        A short, stable reason ("truncated (...)").
+    reason_code : ReasonCode
+        What kind of reason it is.
     """
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
+    def __init__(self, path: str, reason: str, reason_code: ReasonCode) -> None:
+        super().__init__(path, reason, reason_code)
         self.path = path
         self.reason = reason
+        self.reason_code = reason_code
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{one_line(self.path)}: {self.reason}"
 
 
 class MissingDependencyError(SSLDataError, ImportError):

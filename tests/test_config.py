@@ -87,4 +87,4 @@ def test_unknown_fields_are_refused():
 
 
 def test_fingerprints_do_not_change_between_versions():
-    assert fingerprint(BuildSpec().to_dict()) == "372f1fdfc7d77236c8f30eb46efd89c2a7249bad62a1ce91281a217510388e4d"
+    assert fingerprint(BuildSpec().to_dict()) == "803a1398f3d5ab04b5cad7aadbc14ed605777c66708c222cc8b9feec14d6c6e8"

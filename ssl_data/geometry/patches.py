@@ -11,7 +11,24 @@ if TYPE_CHECKING:
 
     from ssl_data.config import PatchSpec
 
-__all__ = ["grid_positions", "patch_grid"]
+__all__ = ["enlarged_size", "grid_positions", "patch_grid"]
+
+
+def enlarged_size(height: int, width: int, shortest_side: int) -> tuple[int, int]:
+    """Height and width of an image after enlarging it until its shortest side has a size; as they are, if it has.
+
+    Examples
+    --------
+    >>> enlarged_size(300, 450, 512)
+    (512, 768)
+    >>> enlarged_size(600, 450, 128)
+    (600, 450)
+    """
+    shortest = min(height, width)
+    if shortest >= shortest_side:
+        return height, width
+    rounded = ((2 * side * shortest_side + shortest) // (2 * shortest) for side in (height, width))
+    return next(rounded), next(rounded)
 
 
 def grid_positions(length: int, *, patch_size: int, step: int, tail_threshold: int) -> list[int]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
+import stat
 import threading
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageFile
 
+from ssl_data.config import MAX_PIXELS
 from ssl_data.errors import SourceError
+from ssl_data.pipeline.recognise import explain_unopened
+from ssl_data.pipeline.rgb import UnsupportedPixelsError, to_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,13 +24,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MAX_PIXELS", "decode_image", "image_size", "read_file"]
+    from ssl_data.errors import ReasonCode
 
-MAX_PIXELS = 512_000_000
-"""Images that announce more pixels than this are rejected before anything is decoded."""
+__all__ = ["decode_image", "image_size", "read_file"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-"""What is tried, by content and not by file name. No format here can refer to other files."""
+"""What is tried, by content and not by file name. No format here can refer to other files or run programs."""
 
 _EXIF_ORIENTATION = 0x0112
 _SWAPPED_ORIENTATIONS = (5, 6, 7, 8)
@@ -39,14 +43,17 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _PNG_EXIF_MARKS = (b"eXIf", b"Raw profile type")
+_TIFF_SUBFILE_TYPE, _TIFF_REDUCED, _TIFF_DNG_VERSION = 254, 1, 50706
 
+_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
+"""In messages of Pillow: a reason is stored, and must not differ from run to run."""
 
 _pillow_lock = threading.RLock()
 
 
 @contextlib.contextmanager
 def _our_rules() -> Iterator[None]:
-    """Let `MAX_PIXELS` decide about sizes, and nobody warn of broken metadata, for which no image should be lost.
+    """Let our own limit decide about sizes, and nobody warn of broken metadata, for which no image should be lost.
 
     Pillow's own limit and the filters of warnings are global and belong to the user's program: they are put back, and
     one thread at a time may change them.
@@ -61,39 +68,45 @@ def _our_rules() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = users_limit
 
 
-def _open(content: bytes, name: str) -> Image.Image:
+def _open(content: bytes, name: str, max_pixels: int) -> ImageFile.ImageFile:
     try:
         with _our_rules():
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
-    except UnidentifiedImageError:
-        raise SourceError(name, _not_an_image(content)) from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise SourceError(name, f"broken header ({error})") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise SourceError(name, f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels")
+        if _is_cut(error):
+            raise SourceError(name, f"truncated ({_plain(error)})", "truncated") from error
+        code, reason = explain_unopened(content)
+        raise SourceError(name, reason, code) from error
+    if image.width * image.height > max_pixels:
+        raise SourceError(name, f"{image.width}x{image.height} is more than {max_pixels} pixels", "too_large")
+    if image.format == "TIFF" and _begins_with_thumbnail(image):
+        raise SourceError(name, "a camera raw file, which is not read; develop it to PNG or TIFF", "unsupported")
     return image
 
 
-def _not_an_image(content: bytes) -> str:
-    if not content:
-        return "empty file"
-    head = content[:256].lstrip().lower()
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the image itself: run `git lfs pull`"
-    if head.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page, not an image"
-    return "not an image in a supported format"
+def _begins_with_thumbnail(image: Image.Image) -> bool:
+    """Whether the first image of a TIFF is not the one the file is about, as in the raw formats that build on it."""
+    tags = getattr(image, "tag_v2", {})
+    return _TIFF_DNG_VERSION in tags or bool(tags.get(_TIFF_SUBFILE_TYPE, 0) & _TIFF_REDUCED)
 
 
-def image_size(content: bytes, name: str) -> tuple[int, int]:
+def _is_cut(error: Exception) -> bool:
+    return "truncated" in str(error).lower()
+
+
+def _plain(error: Exception) -> str:
+    return _ADDRESS.sub("the file", str(error)) or type(error).__name__
+
+
+def image_size(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Height and width as `decode_image` will return them, from the header alone.
 
     Raises
     ------
     SourceError
-        If the content is no image, its header is broken, or it is too large.
+        If the content is no image, its header is broken, or it announces more than `max_pixels` pixels.
     """
-    image = _open(content, name)
+    image = _open(content, name, max_pixels)
     width, height = image.size
     with _our_rules():
         swapped = _orientation(image, content) in _SWAPPED_ORIENTATIONS
@@ -113,11 +126,11 @@ def _orientation(image: Image.Image, content: bytes) -> int:
     return orientation
 
 
-def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
+def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode the first frame of an image file.
 
-    EXIF orientation is applied, 16-bit grey is scaled to 8 bits, palettes and grey are expanded, alpha is dropped (not
-    blended), CMYK is converted through its embedded profile where there is one.
+    EXIF orientation is applied, 16 bits are scaled to 8, palettes and grey are expanded, alpha is dropped (not
+    blended), colours are converted to sRGB through the embedded profile. docs/inputs.md lists all.
 
     Parameters
     ----------
@@ -125,6 +138,8 @@ def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
         The whole file.
     name : str
         How errors name it.
+    max_pixels : int
+        Images that announce more are rejected before anything is decoded.
 
     Returns
     -------
@@ -136,39 +151,19 @@ def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
     SourceError
         With the reason, if it cannot be decoded completely.
     """
-    image = _open(content, name)
+    image = _open(content, name, max_pixels)
     try:
         with _our_rules():
+            rgb = to_rgb(image, lambda: _open(content, name, max_pixels))
             turn = _UPRIGHT.get(_orientation(image, content))
-            image.load()
-            return np.ascontiguousarray(_to_rgb(image if turn is None else image.transpose(turn)))
+            return np.ascontiguousarray(rgb if turn is None else Image.fromarray(rgb).transpose(turn))
     except MemoryError:
         raise
+    except UnsupportedPixelsError as error:
+        raise SourceError(name, str(error), "unsupported") from error
     except Exception as error:  # decoders of broken files raise whatever they stumble over
-        raise SourceError(name, f"truncated or corrupt ({error})") from error
-
-
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode in {"I", "F"}:
-        raise ValueError(f"{image.mode!r} pixels (32 bits a channel) have no fixed white level")
-    if image.mode == "CMYK" and image.info.get("icc_profile"):
-        image = _through_profile(image)
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.asarray(image.convert("RGB"))
-
-
-def _through_profile(image: Image.Image) -> Image.Image:
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return image
-    return image if converted is None else converted
+        code: ReasonCode = "truncated" if _is_cut(error) else "corrupt"
+        raise SourceError(name, f"{code} ({_plain(error)})", code) from error
 
 
 def read_file(path: Path, name: str) -> bytes:
@@ -180,6 +175,8 @@ def read_file(path: Path, name: str) -> bytes:
         If it cannot be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+            raise SourceError(name, "not a regular file", "unreadable")
         return path.read_bytes()
     except OSError as error:
-        raise SourceError(name, f"cannot be read ({error.strerror or error})") from error
+        raise SourceError(name, f"cannot be read ({error.strerror or error})", "unreadable") from error

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
-from ssl_data.errors import BuildError, SourceError
+from ssl_data.errors import BuildError, SourceError, one_line
 from ssl_data.kernels.edges import edge_mask, edge_pixels
 from ssl_data.kernels.resize import reduce_bicubic
 from ssl_data.kernels.ssg import self_similarity_graph
 from ssl_data.pipeline.decode import decode_image, read_file
 from ssl_data.store.layout import EDGE_MASK, GT, lq_name
-from ssl_data.store.manifest import PatchRecord
+from ssl_data.store.manifest import PatchRecord, RejectedRecord
 from ssl_data.store.writer import ShardSink
 
 if TYPE_CHECKING:
@@ -38,21 +39,28 @@ class ShardResult:
 
     shard: int
     num_patches: int
+    num_patches_rejected: int
+    """Patches of images whose pixels could not be decoded."""
     num_graphs: int
     num_bytes: int
-    rejected: tuple[tuple[str, str], ...]
-    """Name and reason of the images whose pixels could not be decoded."""
+    rejected: tuple[RejectedRecord, ...]
+    """Those images."""
 
 
 def summarize(record: ShardRecord) -> ShardResult:
     """The result of a shard, from its commit record."""
-    rejected = {patch.source: patch.rejected for patch in record.patches if patch.rejected is not None}
+    rejected = {
+        RejectedRecord(source=patch.source, reason_code=str(patch.reason_code), reason=patch.rejected)
+        for patch in record.patches
+        if patch.rejected is not None
+    }
     return ShardResult(
         shard=record.shard,
         num_patches=sum(patch.rejected is None for patch in record.patches),
+        num_patches_rejected=sum(patch.rejected is not None for patch in record.patches),
         num_graphs=sum(patch.count for patch in record.patches),
         num_bytes=sum(file.num_bytes for file in record.files),
-        rejected=tuple(rejected.items()),
+        rejected=tuple(sorted(rejected)),
     )
 
 
@@ -72,10 +80,10 @@ def run_shard(job: ShardJob) -> ShardResult:
 def _run_image(sink: ShardSink, task: ImageTask, job: ShardJob) -> Iterator[PatchRecord]:
     content = _read(task)
     try:
-        image = _decode(content, task)
+        image = _decode(content, task, job.plan.spec.image.max_pixels)
     except SourceError as error:
         for slot, corner in zip(task.slots, task.corners, strict=True):
-            yield _record(task, slot, corner, rejected=error.reason)
+            yield _record(task, slot, corner, rejected=error)
         return
     size = job.plan.spec.patch.patch_size
     for slot, (row, col) in zip(task.slots, task.corners, strict=True):
@@ -86,21 +94,27 @@ def _run_image(sink: ShardSink, task: ImageTask, job: ShardJob) -> Iterator[Patc
 
 def _read(task: ImageTask) -> bytes:
     """The content that the plan was made from; anything else is no property of the image, and must not be recorded."""
+    where = one_line(str(task.path))
     try:
         content = read_file(task.path, task.name)
     except SourceError as error:
-        raise BuildError(f"{task.path} could be read a moment ago: {error.reason}; run the build again") from error
+        raise BuildError(f"{where} could be read a moment ago: {error.reason}; run the build again") from error
     if hashlib.sha256(content).hexdigest() != task.sha256:
-        raise BuildError(f"{task.path} changed while the store was being built; run the build again")
+        raise BuildError(f"{where} changed while the store was being built; run the build again")
     return content
 
 
-def _decode(content: bytes, task: ImageTask) -> NDArray[np.uint8]:
-    image = decode_image(content, task.name)
+def _decode(content: bytes, task: ImageTask, max_pixels: int) -> NDArray[np.uint8]:
+    """The image as it is cut."""
+    image = decode_image(content, task.name, max_pixels=max_pixels)
     if image.shape[:2] != (task.height, task.width):
         found = f"{image.shape[0]}x{image.shape[1]}"
-        raise SourceError(task.name, f"its header announces {task.height}x{task.width} pixels, it holds {found}")
-    return image
+        reason = f"corrupt (its header announces {task.height}x{task.width} pixels, it holds {found})"
+        raise SourceError(task.name, reason, "corrupt")
+    if task.size_in_use == image.shape[:2]:
+        return image
+    height, width = task.size_in_use
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _write_patch(sink: ShardSink, slot: int, gt: NDArray[np.uint8], job: ShardJob) -> tuple[int, int, int]:
@@ -133,7 +147,7 @@ def _record(
     num_edge_pixels: int = 0,
     start: int = -1,
     count: int = 0,
-    rejected: str | None = None,
+    rejected: SourceError | None = None,
 ) -> PatchRecord:
     row, col = corner
     return PatchRecord(
@@ -141,11 +155,12 @@ def _record(
         patch_id=f"{task.name}:{row},{col}",
         source=task.name,
         source_sha256=task.sha256,
-        scale="1",
+        scale=task.scale,
         row=row,
         col=col,
         num_edge_pixels=num_edge_pixels,
         start=start,
         count=count,
-        rejected=rejected,
+        rejected=rejected.reason if rejected else None,
+        reason_code=rejected.reason_code if rejected else None,
     )

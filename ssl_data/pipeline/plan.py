@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from ssl_data.geometry.patches import patch_grid
+from ssl_data.geometry.patches import enlarged_size, patch_grid
 from ssl_data.geometry.shards import shard_slots
 from ssl_data.pipeline.sources import sources_fingerprint
+from ssl_data.store.manifest import RejectedRecord
 from ssl_data.store.plan import StorePlan
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_data.config import BuildSpec
+    from ssl_data.errors import ReasonCode
     from ssl_data.pipeline.sources import Source
 
 __all__ = ["BuildPlan", "ImageTask", "ShardJob", "make_plan", "shard_jobs"]
@@ -35,9 +37,13 @@ class BuildPlan:
     """For each source, row and column of its patches (P, 2), in pixels of the upright image."""
 
     @property
-    def rejected(self) -> list[dict[str, str]]:
-        """Name and reason of the sources that give no patch."""
-        return [{"source": s.name, "reason": s.rejected} for s in self.sources if s.rejected is not None]
+    def rejected(self) -> list[RejectedRecord]:
+        """The sources that give no patch."""
+        return [
+            RejectedRecord(source=s.name, reason_code=str(s.reason_code), reason=s.rejected)
+            for s in self.sources
+            if s.rejected is not None
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +55,10 @@ class ImageTask:
     sha256: str
     height: int
     width: int
+    size_in_use: tuple[int, int]
+    """Height and width of the image as it is cut: a small one may be enlarged."""
+    scale: str
+    """By how much: "1", or a fraction."""
     slots: range
     corners: tuple[tuple[int, int], ...]
     """Row and column of each patch."""
@@ -72,7 +82,7 @@ def make_plan(sources: Sequence[Source], *, dataset: str, spec: BuildSpec) -> Bu
     an image whose pixels turn out to be broken keeps its slots, which then stay empty.
     """
     ordered = [_judge(source, spec) for source in sorted(sources, key=lambda source: source.name)]
-    corners = [patch_grid(s.height or 0, s.width or 0, spec.patch) for s in ordered]
+    corners = [patch_grid(*_size_in_use(s, spec), spec.patch) for s in ordered]
     store = StorePlan(
         dataset=dataset,
         spec=spec,
@@ -83,13 +93,33 @@ def make_plan(sources: Sequence[Source], *, dataset: str, spec: BuildSpec) -> Bu
 
 
 def _judge(source: Source, spec: BuildSpec) -> Source:
-    if source.rejected is not None or source.height is None or source.width is None:
+    if source.rejected is not None:
         return source
     size = spec.patch.patch_size
-    if min(source.height, source.width) >= size:
-        return source
-    reason = f"{source.height}x{source.width} is smaller than a patch of {size}x{size}"
-    return replace(source, rejected=reason, height=None, width=None)
+    height, width = _size_in_use(source, spec)
+    found = f"{source.height}x{source.width}"
+    if min(height, width) < size:
+        return _reject(source, f"{found} is smaller than a patch of {size}x{size}", "too_small")
+    if height * width > spec.image.max_pixels:
+        reason = f"{found}, enlarged to {height}x{width}, is more than {spec.image.max_pixels} pixels"
+        return _reject(source, reason, "too_large")
+    return source
+
+
+def _size_in_use(source: Source, spec: BuildSpec) -> tuple[int, int]:
+    """Height and width of an image as it is cut; 0 for one that is rejected."""
+    height, width = source.height or 0, source.width or 0
+    if spec.image.small_images == "upscale" and source.rejected is None:
+        return enlarged_size(height, width, spec.patch.patch_size)
+    return height, width
+
+
+def _shortest_side(source: Source) -> int:
+    return min(source.height or 0, source.width or 0)
+
+
+def _reject(source: Source, reason: str, code: ReasonCode) -> Source:
+    return replace(source, rejected=reason, reason_code=code, height=None, width=None)
 
 
 def shard_jobs(plan: BuildPlan, shards: Sequence[int], *, root: Path, num_threads: int) -> list[ShardJob]:
@@ -109,6 +139,7 @@ def shard_jobs(plan: BuildPlan, shards: Sequence[int], *, root: Path, num_thread
             own = list(members)
             chosen = plan.corners[index][own[0] - first_slot[index] : own[-1] + 1 - first_slot[index]].tolist()
             source = plan.sources[index]
+            size = _size_in_use(source, plan.store.spec)
             tasks.append(
                 ImageTask(
                     name=source.name,
@@ -116,6 +147,8 @@ def shard_jobs(plan: BuildPlan, shards: Sequence[int], *, root: Path, num_thread
                     sha256=source.sha256,
                     height=source.height or 0,
                     width=source.width or 0,
+                    size_in_use=size,
+                    scale="1" if size == (source.height, source.width) else f"{min(size)}/{_shortest_side(source)}",
                     slots=range(own[0], own[-1] + 1),
                     corners=tuple((row, col) for row, col in chosen),
                 )

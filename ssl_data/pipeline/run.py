@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ssl_data.errors import BuildError, BuildInterruptedError, StoreLockedError, StoreMismatchError
+from ssl_data.errors import BuildError, BuildInterruptedError, StoreLockedError, StoreMismatchError, one_line
 from ssl_data.kernels.ssg import warn_if_slow
 from ssl_data.pipeline.datasets import load_dataset
 from ssl_data.pipeline.executors import Executor, ExecutorName, make_executor, usable_cores
@@ -26,6 +26,7 @@ from ssl_data.store.writer import prepare_store
 
 if TYPE_CHECKING:
     from ssl_data.config import BuildConfig
+    from ssl_data.store.manifest import RejectedRecord
 
 __all__ = ["BuildReport", "Progress", "build", "make_build_plan"]
 
@@ -56,7 +57,13 @@ class BuildReport:
     fingerprint: str
     num_sources: int
     """Image files found."""
+    num_sources_used: int
+    """Those that are in the store; the others are rejected."""
+    num_patches_planned: int
     num_patches: int
+    """Those that are in the store."""
+    num_patches_rejected: int
+    """Those of images whose pixels turned out to be broken."""
     num_shards: int
     num_shards_reused: int
     """Shards that an earlier run had committed."""
@@ -65,8 +72,8 @@ class BuildReport:
     num_bytes: int
     """Size of the store's arrays on disk."""
     seconds: float
-    rejected: tuple[tuple[str, str], ...]
-    """Name and reason of every image that is not in the store."""
+    rejected: tuple[RejectedRecord, ...]
+    """Every image that is not in the store."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -75,8 +82,20 @@ class BuildReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        rejected = [{"source": source, "reason": reason} for source, reason in self.rejected]
-        return {**asdict(self), "rejected": rejected, "nothing_to_do": self.nothing_to_do}
+        rejected = [asdict(image) for image in self.rejected]
+        return {
+            **asdict(self),
+            "rejected": rejected,
+            "num_rejected_by_reason": {code: len(images) for code, images in self.rejected_by_reason().items()},
+            "nothing_to_do": self.nothing_to_do,
+        }
+
+    def rejected_by_reason(self) -> dict[str, list[RejectedRecord]]:
+        """The rejected images by reason code, the most frequent first."""
+        groups: dict[str, list[RejectedRecord]] = {}
+        for image in self.rejected:
+            groups.setdefault(image.reason_code, []).append(image)
+        return dict(sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])))
 
 
 def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = None) -> BuildPlan:
@@ -89,10 +108,11 @@ def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = Non
         if progress is not None:
             progress(Progress(phase="scan", done=done, total=len(files)))
 
-    sources = scan_sources(files, num_threads=config.workers or usable_cores(), on_file=on_file)
+    num_threads = config.workers or usable_cores()
+    sources = scan_sources(files, num_threads=num_threads, max_pixels=spec.image.max_pixels, on_file=on_file)
     plan = make_plan(sources, dataset=dataset.name, spec=spec)
     if plan.store.num_slots == 0:
-        reasons = "; ".join(f"{row['source']}: {row['reason']}" for row in plan.rejected[:5])
+        reasons = "; ".join(f"{one_line(image.source)}: {image.reason}" for image in plan.rejected[:5])
         raise BuildError(f"{config.dataset}: none of the {len(sources)} images can be used ({reasons})")
     return plan
 
@@ -163,8 +183,7 @@ def _build(config: BuildConfig, executor: Executor, progress: ProgressFunction |
             reused = _committed(root, plan.store)
             made = _make_shards(root, plan, reused, executor, progress)
             finalize_store(root, plan.store)
-    num_edge_pixels = open_store(root).attributes["num_edge_pixels"]
-    return _report(config, plan, [*reused.values(), *made], len(reused), num_edge_pixels, time.monotonic() - began)
+    return _report(config, plan, [*reused.values(), *made], len(reused), time.monotonic() - began)
 
 
 def _refuse_foreign(root: Path) -> None:
@@ -250,23 +269,24 @@ def _report(
     plan: BuildPlan,
     results: list[ShardResult],
     num_reused: int,
-    num_edge_pixels: int,
     seconds: float,
 ) -> BuildReport:
     totals = _sum_up(results, plan.store.num_shards)
-    rejected = {(row["source"], row["reason"]) for row in plan.rejected}
-    rejected |= {entry for result in results for entry in result.rejected}
+    stored = open_store(config.out).attributes
     return BuildReport(
         out=config.out,
         dataset=plan.store.dataset,
         fingerprint=plan.store.fingerprint,
         num_sources=len(plan.sources),
+        num_sources_used=stored["num_sources"],
+        num_patches_planned=plan.store.num_slots,
         num_patches=totals.num_patches,
+        num_patches_rejected=sum(result.num_patches_rejected for result in results),
         num_shards=plan.store.num_shards,
         num_shards_reused=num_reused,
-        num_edge_pixels=num_edge_pixels,
+        num_edge_pixels=stored["num_edge_pixels"],
         num_graphs=totals.num_graphs,
         num_bytes=totals.num_bytes,
         seconds=seconds,
-        rejected=tuple(sorted(rejected)),
+        rejected=tuple(sorted({*plan.rejected, *(image for result in results for image in result.rejected)})),
     )

@@ -8,20 +8,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ssl_data.config import fingerprint
-from ssl_data.errors import DatasetError, SourceError
+from ssl_data.config import MAX_PIXELS, fingerprint
+from ssl_data.errors import DatasetError, SourceError, one_line
 from ssl_data.pipeline.decode import image_size, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from ssl_data.errors import ReasonCode
     from ssl_data.pipeline.datasets import Dataset, Folder
 
 __all__ = ["IMAGE_SUFFIXES", "Source", "find_files", "scan_sources", "sources_fingerprint"]
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""Files with other names are not looked at; what these contain is decided by content."""
+_READ = ".apng .bmp .dib .gif .jfif .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp"
+_NOT_READ = ".avif .exr .hdr .heic .heif .ico .j2k .jp2 .jpx .jxl .psd .svg .tga"
+_CAMERA_RAW = ".arw .cr2 .cr3 .dng .nef .orf .raf .rw2"
+IMAGE_SUFFIXES = frozenset(f"{_READ} {_NOT_READ} {_CAMERA_RAW}".split())
+"""Files with other names are not looked at; what these contain is decided by content. Formats that are not read are
+rejected, and so accounted for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +43,12 @@ class Source:
     width: int | None
     rejected: str | None
     """Why it cannot be used."""
+    reason_code: ReasonCode | None = None
+    """What kind of reason that is."""
 
     def to_row(self) -> dict[str, Any]:
         """As a row of ``manifest/sources.parquet``; the path belongs to this machine and stays out."""
-        names = ("sha256", "num_bytes", "height", "width", "rejected")
+        names = ("sha256", "num_bytes", "height", "width", "rejected", "reason_code")
         return {"source": self.name, **{name: getattr(self, name) for name in names}}
 
 
@@ -51,7 +58,7 @@ def find_files(dataset: Dataset) -> list[tuple[str, Path]]:
     Raises
     ------
     DatasetError
-        If a file that the dataset lists is missing, a name is not valid UTF-8, or there is no image file at all.
+        If a file that the dataset lists is missing, or there is no image file at all.
     """
     found = sorted(entry for folder in dataset.folders for entry in _files_of(folder))
     if not found:
@@ -67,13 +74,10 @@ def _files_of(folder: Folder) -> Iterator[tuple[str, Path]]:
     else:
         missing = [name for name in folder.files if not (folder.path / name).is_file()]
         if missing:
-            raise DatasetError(f"{folder.path} lacks {len(missing)} listed files: {', '.join(missing[:5])}")
+            names = one_line(", ".join(missing[:5]))
+            raise DatasetError(f"{folder.path} lacks {len(missing)} listed files: {names}")
         relative_paths = iter(folder.files)
     for relative in relative_paths:
-        try:
-            relative.encode()
-        except UnicodeEncodeError:
-            raise DatasetError(f"{folder.path}: the file name {relative!a} is not valid UTF-8; rename it") from None
         yield prefix + relative, (folder.path / relative).absolute()  # workers may run in another folder
 
 
@@ -94,11 +98,17 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _raise(error: OSError) -> None:
-    raise DatasetError(f"{error.filename} cannot be listed ({error.strerror}); check its permissions") from error
+    raise DatasetError(
+        f"{one_line(str(error.filename))} cannot be listed ({error.strerror}); check its permissions"
+    ) from error
 
 
 def scan_sources(
-    files: Sequence[tuple[str, Path]], *, num_threads: int, on_file: Callable[[int], None] | None = None
+    files: Sequence[tuple[str, Path]],
+    *,
+    num_threads: int,
+    max_pixels: int = MAX_PIXELS,
+    on_file: Callable[[int], None] | None = None,
 ) -> list[Source]:
     """Hash every file and read its header.
 
@@ -108,30 +118,47 @@ def scan_sources(
         From `find_files`.
     num_threads : int
         Files read at the same time.
+    max_pixels : int
+        Images that announce more are rejected.
     on_file : callable, optional
         Called with the number of files done so far.
     """
     sources = []
     with ThreadPoolExecutor(num_threads) as pool:
-        for source in pool.map(_scan, files):
+        for source in pool.map(lambda file: _scan(file, max_pixels), files):
             sources.append(source)
             if on_file is not None:
                 on_file(len(sources))
     return sources
 
 
-def _scan(file: tuple[str, Path]) -> Source:
+def _scan(file: tuple[str, Path], max_pixels: int) -> Source:
     name, path = file
-    sha256, num_bytes, height, width, rejected = "", 0, None, None, None
+    sha256, num_bytes, height, width, rejected, code = "", 0, None, None, None, None
     try:
         content = read_file(path, name)
         sha256, num_bytes = hashlib.sha256(content).hexdigest(), len(content)
-        height, width = image_size(content, name)
+        height, width = image_size(content, name, max_pixels=max_pixels)
+        _refuse_bad_name(name)
     except SourceError as error:
-        rejected = error.reason
+        height, width, rejected, code = None, None, error.reason, error.reason_code
     return Source(
-        name=name, path=path, sha256=sha256, num_bytes=num_bytes, height=height, width=width, rejected=rejected
+        name=name.encode(errors="backslashreplace").decode(),
+        path=path,
+        sha256=sha256,
+        num_bytes=num_bytes,
+        height=height,
+        width=width,
+        rejected=rejected,
+        reason_code=code,
     )
+
+
+def _refuse_bad_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a manifest is UTF-8
+        raise SourceError(name, "the file name is not valid UTF-8; rename it", "bad_name") from None
 
 
 def sources_fingerprint(sources: Sequence[Source]) -> str:

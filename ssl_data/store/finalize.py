@@ -37,6 +37,7 @@ from ssl_data.store.manifest import (
     SOURCE_SCHEMA,
     FileRecord,
     PatchRecord,
+    RejectedRecord,
     ShardRecord,
     encode_table,
     read_record,
@@ -135,12 +136,16 @@ def _file_record(root: Path, path: str) -> FileRecord:
     return FileRecord(path=path, num_bytes=file.num_bytes, sha256=sha256_of(file))
 
 
-def _rejected(root: Path, patches: list[PatchRecord]) -> list[dict[str, str]]:
-    """Source and reason of every rejected image: by its header when planning, or by its pixels when building."""
-    sources = read_table(LocalSource(root), SOURCES_PATH, SOURCE_SCHEMA).select(["source", "rejected"]).to_pylist()
-    reasons = {source["source"]: source["rejected"] for source in sources}
-    reasons |= {patch.source: patch.rejected for patch in patches if patch.rejected is not None}
-    return [{"source": name, "reason": reason} for name, reason in sorted(reasons.items()) if reason is not None]
+def _rejected(root: Path, patches: list[PatchRecord]) -> list[RejectedRecord]:
+    """Every rejected image: by its header when planning, or by its pixels when building."""
+    sources = read_table(LocalSource(root), SOURCES_PATH, SOURCE_SCHEMA)
+    columns = (sources[name].to_pylist() for name in ("source", "reason_code", "rejected"))
+    rejected = {*zip(*columns, strict=True), *((patch.source, patch.reason_code, patch.rejected) for patch in patches)}
+    return sorted(
+        RejectedRecord(source=source, reason_code=code, reason=reason)
+        for source, code, reason in rejected
+        if reason is not None
+    )
 
 
 def _index_arrays(patches: list[PatchRecord]) -> dict[str, bytes]:

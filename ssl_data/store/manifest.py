@@ -30,6 +30,7 @@ __all__ = [
     "SOURCE_SCHEMA",
     "FileRecord",
     "PatchRecord",
+    "RejectedRecord",
     "ShardRecord",
     "decode_table",
     "encode_table",
@@ -50,6 +51,7 @@ PATCH_SCHEMA = pa.schema(
         pa.field("start", pa.int64(), nullable=False),
         pa.field("count", pa.int32(), nullable=False),
         pa.field("rejected", pa.string()),
+        pa.field("reason_code", pa.string()),
     ]
 )
 FILE_SCHEMA = pa.schema(
@@ -67,10 +69,15 @@ SOURCE_SCHEMA = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("width", pa.int32()),
         pa.field("rejected", pa.string()),
+        pa.field("reason_code", pa.string()),
     ]
 )
 REJECTED_SCHEMA = pa.schema(
-    [pa.field("source", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)]
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("reason_code", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
 )
 
 _KEY = b"ssl_data"
@@ -95,6 +102,18 @@ class PatchRecord:
     """Rows in ``ssg``."""
     rejected: str | None
     """Why the slot is empty."""
+    reason_code: str | None = None
+    """What kind of reason that is."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class RejectedRecord:
+    """An image that is not in the store."""
+
+    source: str
+    reason_code: str
+    """What kind of reason, see `ssl_data.errors.ReasonCode`."""
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

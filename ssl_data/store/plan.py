@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssl_data.config import ALGORITHM_VERSION, BuildSpec, canonical_json, fingerprint
-from ssl_data.errors import StoreCorruptError, StoreMismatchError
+from ssl_data.errors import StoreCorruptError, StoreMismatchError, one_line
 from ssl_data.geometry.shards import num_shards
 from ssl_data.store.layout import FORMAT_VERSION, PLAN_PATH, SOURCES_PATH
 from ssl_data.store.local import LocalSource
@@ -132,6 +132,6 @@ def explain_differences(root: Path, stored: StorePlan, wanted: StorePlan, source
             ("changed", changed),
         ):
             if names:
-                examples = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+                examples = one_line(", ".join(sorted(names)[:3])) + (", ..." if len(names) > 3 else "")
                 lines.append(f"sources: {len(names)} {what} ({examples})")
     return lines

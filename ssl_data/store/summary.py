@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_data.store.layout import FILES_PATH, REJECTED_PATH, SSG, array_layouts
-from ssl_data.store.manifest import FILE_SCHEMA, REJECTED_SCHEMA, read_table
+from ssl_data.store.manifest import FILE_SCHEMA, REJECTED_SCHEMA, RejectedRecord, read_table
 
 if TYPE_CHECKING:
     from ssl_data.store.reader import Store
@@ -54,14 +54,13 @@ class StoreSummary:
     arrays: tuple[ArraySummary, ...]
     num_bytes: int
     """All files of the store."""
-    rejected: tuple[tuple[str, str], ...]
-    """Name and reason of the images that are not in the store."""
+    rejected: tuple[RejectedRecord, ...]
+    """The images that are not in the store."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         arrays = [{**asdict(array), "bytes_per_value": array.bytes_per_value} for array in self.arrays]
-        rejected = [{"source": source, "reason": reason} for source, reason in self.rejected]
-        return {**asdict(self), "arrays": arrays, "rejected": rejected}
+        return {**asdict(self), "arrays": arrays, "rejected": [asdict(image) for image in self.rejected]}
 
 
 def summarize_store(store: Store) -> StoreSummary:
@@ -98,5 +97,5 @@ def summarize_store(store: Store) -> StoreSummary:
         edge_density={"min": float(density.min()), "mean": float(density.mean()), "max": float(density.max())},
         arrays=arrays,
         num_bytes=sum(sizes.values()),
-        rejected=tuple(zip(rejected["source"].to_pylist(), rejected["reason"].to_pylist(), strict=True)),
+        rejected=tuple(RejectedRecord(**row) for row in rejected.to_pylist()),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from ssl_data.config import BuildConfig, EdgeSpec, PatchSpec, SSGSpec, StoreSpec
+from ssl_data.config import BuildConfig, EdgeSpec, ImageSpec, PatchSpec, SSGSpec, StoreSpec
 from ssl_data.pipeline.run import build
 from ssl_data.store.reader import Store, open_store
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_Spec = TypeVar("_Spec", PatchSpec, EdgeSpec, SSGSpec, StoreSpec)
+_Spec = TypeVar("_Spec", ImageSpec, PatchSpec, EdgeSpec, SSGSpec, StoreSpec)
 
 __all__ = ["synthetic_image", "tiny_store", "write_images"]
 
@@ -67,6 +67,7 @@ def tiny_store(folder: Path, *, sizes: Sequence[tuple[int, int]] = ((96, 128), (
     config = BuildConfig(
         dataset=str(folder / "images"),
         out=str(folder / "store.zarr"),
+        image=take(ImageSpec),
         patch=take(PatchSpec),
         edge=take(EdgeSpec),
         ssg=take(SSGSpec),

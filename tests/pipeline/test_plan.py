@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ssl_data.config import BuildSpec, PatchSpec, StoreSpec
 from ssl_data.pipeline.plan import make_plan, shard_jobs
 from ssl_data.pipeline.sources import Source
+from ssl_data.store.manifest import RejectedRecord
 
 SPEC = BuildSpec(patch=PatchSpec(patch_size=32, step=16), store=StoreSpec(patches_per_shard=3))
 
@@ -21,6 +22,7 @@ def make_source(name, height, width, rejected=None):
         height=height,
         width=width,
         rejected=rejected,
+        reason_code=None if rejected is None else "corrupt",
     )
 
 
@@ -59,8 +61,8 @@ def test_small_and_broken_images_are_rejected_with_their_reason():
     sources = [make_source("a", 31, 100), make_source("b", 32, 32), make_source("c", 0, 0, rejected="broken")]
     plan = make_plan(sources, dataset="x", spec=SPEC)
     assert plan.rejected == [
-        {"source": "a", "reason": "31x100 is smaller than a patch of 32x32"},
-        {"source": "c", "reason": "broken"},
+        RejectedRecord(source="a", reason_code="too_small", reason="31x100 is smaller than a patch of 32x32"),
+        RejectedRecord(source="c", reason_code="corrupt", reason="broken"),
     ]
     assert plan.store.num_slots == 1
 
@@ -75,6 +77,7 @@ def test_every_field_of_the_specs_is_part_of_the_identity():
     sources = [make_source("a", 40, 40)]
     fingerprint = make_plan(sources, dataset="x", spec=SPEC).store.fingerprint
     changes = {
+        "image": {"max_pixels": 4_000, "small_images": "upscale"},
         "patch": {"patch_size": 40, "step": 8, "tail_threshold": 3},
         "edge": {"threshold": 21.0, "edge_stride": 3},
         "ssg": {"search_size": 9, "window_size": 5, "bandwidth": 0.01, "boundary": "image", "search_stride": 3},
