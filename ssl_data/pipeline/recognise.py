@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from ssl_data.errors import ReasonCode
@@ -84,13 +84,22 @@ def _broken_header(content: bytes) -> tuple[ReasonCode, str] | None:
     kind = next((kind for magic, kind in _SUPPORTED.items() if content.startswith(magic)), None)
     if kind is None or (kind == "WebP" and content[8:12] != b"WEBP"):
         return None
-    announced = {
-        "WebP": int.from_bytes(content[4:8], "little") + 8,
-        "TIFF": int.from_bytes(content[4:8], "little" if content[:1] == b"I" else "big") + 2,
-    }.get(kind, 0)
+    announced = _announced_bytes(content, kind)
     if announced > len(content):
         return "truncated", f"truncated (a {kind} file of {len(content)} bytes that announces at least {announced})"
     return "broken_header", f"broken header (it begins like a {kind} file, but is damaged or of a rare kind)"
+
+
+def _announced_bytes(content: bytes, kind: str) -> int:
+    """How long the file is at least, as far as its header tells."""
+    if kind == "WebP":
+        return int.from_bytes(content[4:8], "little") + 8
+    if kind == "TIFF":
+        order: Literal["little", "big"] = "little" if content.startswith(b"I") else "big"
+        directory = int.from_bytes(content[4:8], order)
+        num_entries = int.from_bytes(content[directory : directory + 2], order)
+        return directory + 2 + 12 * num_entries + 4
+    return 0
 
 
 def _jpeg_bits(content: bytes) -> int | None:
