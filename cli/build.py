@@ -44,6 +44,9 @@ def build(
     compression: Annotated[Compression, typer.Option(help="Speed or size of the store.")] = "fast",
     small_images: Annotated[SmallImages, typer.Option(help="Those smaller than a patch.")] = "reject",
     max_pixels: Annotated[int, typer.Option(help="Reject images of more pixels, by header.", min=1)] = MAX_PIXELS,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try rejected images again that were repaired, replaced or removed.")
+    ] = False,
     executor: Annotated[ExecutorName, typer.Option(help="This process, or Ray workers.")] = "serial",
     workers: Annotated[int | None, typer.Option(help="Threads or Ray workers. [all cores]", min=1)] = None,
     ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
@@ -74,7 +77,7 @@ def build(
     )
     where = make_executor(executor, workers=workers, ray_address=ray_address)
     with show_progress() as progress:
-        report = run_build(config, executor=where, progress=progress)
+        report = run_build(config, executor=where, progress=progress, retry_failed=retry_failed)
     print_json(report.to_dict()) if as_json else _print(report)
     if len(report.rejected) > max_bad:
         raise typer.Exit(EXIT_REJECTED)

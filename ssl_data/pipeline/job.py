@@ -14,6 +14,7 @@ from ssl_data.kernels.edges import edge_mask, edge_pixels
 from ssl_data.kernels.resize import reduce_bicubic
 from ssl_data.kernels.ssg import self_similarity_graph
 from ssl_data.pipeline.decode import decode_image, read_file
+from ssl_data.pipeline.donor import CHUNKS_PER_BLOCK, copy_patch
 from ssl_data.store.layout import EDGE_MASK, GT, lq_name
 from ssl_data.store.manifest import PatchRecord, RejectedRecord
 from ssl_data.store.writer import ShardSink
@@ -24,13 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_data.config import BuildSpec
+    from ssl_data.pipeline.donor import Donor
     from ssl_data.pipeline.plan import ImageTask, ShardJob
     from ssl_data.store.manifest import ShardRecord
 
 __all__ = ["ShardResult", "run_shard", "summarize"]
-
-_CHUNKS_PER_BLOCK = 8
-"""Chunks of graphs computed at once: bounds a worker's memory for them to some 5 MB, whatever the edge density."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +77,9 @@ def run_shard(job: ShardJob) -> ShardResult:
 
 
 def _run_image(sink: ShardSink, task: ImageTask, job: ShardJob) -> Iterator[PatchRecord]:
+    if job.donor is not None and task.name in job.donor.first_index:
+        yield from _copy_image(sink, task, job.donor)
+        return
     content = _read(task)
     try:
         image = _decode(content, task, job.plan.spec.image.max_pixels)
@@ -90,6 +92,13 @@ def _run_image(sink: ShardSink, task: ImageTask, job: ShardJob) -> Iterator[Patc
         gt = np.ascontiguousarray(image[row : row + size, col : col + size])
         num_edge_pixels, start, count = _write_patch(sink, slot, gt, job)
         yield _record(task, slot, (row, col), num_edge_pixels=num_edge_pixels, start=start, count=count)
+
+
+def _copy_image(sink: ShardSink, task: ImageTask, donor: Donor) -> Iterator[PatchRecord]:
+    first_index = donor.first_index[task.name] + task.first_patch
+    for index, (slot, corner) in enumerate(zip(task.slots, task.corners, strict=True), first_index):
+        num_edge_pixels, start, count = copy_patch(sink, slot, donor, index, task.patch_id(corner))
+        yield _record(task, slot, corner, num_edge_pixels=num_edge_pixels, start=start, count=count)
 
 
 def _read(task: ImageTask) -> bytes:
@@ -133,7 +142,7 @@ def _write_patch(sink: ShardSink, slot: int, gt: NDArray[np.uint8], job: ShardJo
 def _graph_blocks(
     gt: NDArray[np.uint8], pixels: NDArray[np.int32], spec: BuildSpec, num_threads: int
 ) -> Iterator[NDArray[np.uint8]]:
-    block_rows = _CHUNKS_PER_BLOCK * spec.store.chunk_rows
+    block_rows = CHUNKS_PER_BLOCK * spec.store.chunk_rows
     for first in range(0, len(pixels), block_rows):
         block = pixels[first : first + block_rows]
         yield self_similarity_graph(gt, block, spec.ssg, output="codes", num_threads=num_threads)
@@ -152,7 +161,7 @@ def _record(
     row, col = corner
     return PatchRecord(
         slot=slot,
-        patch_id=f"{task.name}:{row},{col}",
+        patch_id=task.patch_id(corner),
         source=task.name,
         source_sha256=task.sha256,
         scale=task.scale,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ssl_data.config import BuildSpec
     from ssl_data.errors import ReasonCode
+    from ssl_data.pipeline.donor import Donor
     from ssl_data.pipeline.sources import Source
 
 __all__ = ["BuildPlan", "ImageTask", "ShardJob", "make_plan", "shard_jobs"]
@@ -60,8 +61,15 @@ class ImageTask:
     scale: str
     """By how much: "1", or a fraction."""
     slots: range
+    first_patch: int
+    """How many patches of the image lie in earlier shards."""
     corners: tuple[tuple[int, int], ...]
     """Row and column of each patch."""
+
+    def patch_id(self, corner: tuple[int, int]) -> str:
+        """The name of one of the patches, unique in the store."""
+        row, col = corner
+        return f"{self.name}:{row},{col}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +81,8 @@ class ShardJob:
     shard: int
     tasks: tuple[ImageTask, ...]
     num_threads: int
+    donor: Donor | None = None
+    """Where patches of some of the images can be copied from."""
 
 
 def make_plan(sources: Sequence[Source], *, dataset: str, spec: BuildSpec) -> BuildPlan:
@@ -150,6 +160,7 @@ def shard_jobs(plan: BuildPlan, shards: Sequence[int], *, root: Path, num_thread
                     size_in_use=size,
                     scale="1" if size == (source.height, source.width) else f"{min(size)}/{_shortest_side(source)}",
                     slots=range(own[0], own[-1] + 1),
+                    first_patch=own[0] - first_slot[index],
                     corners=tuple((row, col) for row, col in chosen),
                 )
             )

@@ -13,9 +13,21 @@ from typing import TYPE_CHECKING, Any, Literal
 from ssl_data.errors import BuildError, BuildInterruptedError, StoreLockedError, StoreMismatchError, one_line
 from ssl_data.kernels.ssg import warn_if_slow
 from ssl_data.pipeline.datasets import load_dataset
+from ssl_data.pipeline.donor import close_donor
 from ssl_data.pipeline.executors import Executor, ExecutorName, make_executor, usable_cores
 from ssl_data.pipeline.job import ShardResult, run_shard, summarize
 from ssl_data.pipeline.plan import BuildPlan, make_plan, shard_jobs
+from ssl_data.pipeline.retry import (
+    LOCK_NAME,
+    adopt_shards,
+    clear_place,
+    end_replacement,
+    make_donor,
+    only_rejected_changed,
+    place_beside,
+    refuse_other_changes,
+    replace_store,
+)
 from ssl_data.pipeline.sources import find_files, scan_sources
 from ssl_data.store.files import build_lock
 from ssl_data.store.finalize import committed_record, finalize_store, is_intact
@@ -25,12 +37,14 @@ from ssl_data.store.reader import open_store
 from ssl_data.store.writer import prepare_store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ssl_data.config import BuildConfig
+    from ssl_data.pipeline.donor import Donor
+    from ssl_data.pipeline.plan import ShardJob
     from ssl_data.store.manifest import RejectedRecord
 
 __all__ = ["BuildReport", "Progress", "build", "make_build_plan"]
-
-_LOCK_NAME = "lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +136,7 @@ def build(
     *,
     executor: Executor | ExecutorName | None = None,
     progress: ProgressFunction | None = None,
+    retry_failed: bool = False,
 ) -> BuildReport:
     """Make a store from a dataset, or complete one that an earlier run of the same build has begun.
 
@@ -132,6 +147,9 @@ def build(
         Where the shards are made; in this process where not given. The store's bytes do not depend on it.
     progress : callable, optional
         Called with a `Progress` after every file scanned and every shard made.
+    retry_failed : bool
+        Try the images again that a complete store has rejected, after they were repaired, replaced or removed. The
+        store then equals, to the last byte, one built from scratch; what it holds already is taken over.
 
     Returns
     -------
@@ -144,6 +162,8 @@ def build(
         If the dataset or one of its folders cannot be found.
     StoreMismatchError
         If the place holds a store made from other sources or another configuration, or something else.
+    StoreNotFoundError, StoreError
+        With `retry_failed`, if there is no store, or no complete one.
     StoreLockedError
         If another process is building this store.
     BuildError
@@ -154,36 +174,75 @@ def build(
     if executor is None or isinstance(executor, str):
         executor = make_executor(executor or "serial", workers=config.workers)
     try:
-        return _build(config, executor, progress)
+        return _build(config, executor, progress, retry_failed=retry_failed)
     except KeyboardInterrupt:
-        done = len(list((Path(config.out) / MANIFEST_DIR).glob("shard-*.parquet")))
+        root = Path(config.out).absolute()
+        place = place_beside(root) if retry_failed else root
+        done = len(list((place / MANIFEST_DIR).glob("shard-*.parquet")))
         raise BuildInterruptedError(
             f"{config.out}: interrupted with {done} of its shards done; the same command goes on"
         ) from None
 
 
-def _build(config: BuildConfig, executor: Executor, progress: ProgressFunction | None) -> BuildReport:
+def _build(
+    config: BuildConfig, executor: Executor, progress: ProgressFunction | None, *, retry_failed: bool
+) -> BuildReport:
     began = time.monotonic()
     warn_if_slow()  # here as well as in the workers, whose warnings may go unseen
     root = Path(config.out).absolute()  # workers may run in another folder
+    end_replacement(root)
     _refuse_foreign(root)
     plan = make_build_plan(config, progress)
+    if retry_failed:
+        refuse_other_changes(root, plan)
+    if retry_failed and only_rejected_changed(root, plan) and not _is_plan_of(root, plan):
+        reused, made = _retry(root, plan, executor, progress)
+    else:
+        reused, made = _make(root, plan, executor, progress)
+    return _report(config, plan, [*reused.values(), *made], len(reused), time.monotonic() - began)
+
+
+def _make(
+    root: Path, plan: BuildPlan, executor: Executor, progress: ProgressFunction | None, donor: Donor | None = None
+) -> tuple[dict[int, ShardResult], list[ShardResult]]:
+    """Complete the store; return the results of the shards that were there, and of those made now."""
     _refuse_other_build(root, plan)
-    made: list[ShardResult] = []
     if is_intact(root):
         _remove_leftovers(root)
+        return _committed(root, plan.store), []
+    with build_lock(root / WORK_DIR / LOCK_NAME):
+        _refuse_other_build(root, plan)  # again: another builder may have come before us
+        plan = _adopt_label(root, plan)
+        _sweep(root)
+        (root / ROOT_METADATA).unlink(missing_ok=True)  # a store that lost files is not complete
+        prepare_store(root, plan.store, [source.to_row() for source in plan.sources])
+        jobs = shard_jobs(plan, range(plan.store.num_shards), root=root, num_threads=executor.num_threads)
+        if donor is not None:
+            adopt_shards(jobs, donor)
+            jobs = [replace(job, donor=donor.of({task.name for task in job.tasks})) for job in jobs]
         reused = _committed(root, plan.store)
-    else:
-        with build_lock(root / WORK_DIR / _LOCK_NAME):
-            _refuse_other_build(root, plan)  # again: another builder may have come before us
-            plan = _adopt_label(root, plan)
-            _sweep(root)
-            (root / ROOT_METADATA).unlink(missing_ok=True)  # a store that lost files is not complete
-            prepare_store(root, plan.store, [source.to_row() for source in plan.sources])
-            reused = _committed(root, plan.store)
-            made = _make_shards(root, plan, reused, executor, progress)
-            finalize_store(root, plan.store)
-    return _report(config, plan, [*reused.values(), *made], len(reused), time.monotonic() - began)
+        made = _make_shards([job for job in jobs if job.shard not in reused], reused, executor, progress)
+        finalize_store(root, plan.store)
+    return reused, made
+
+
+def _retry(
+    root: Path, plan: BuildPlan, executor: Executor, progress: ProgressFunction | None
+) -> tuple[dict[int, ShardResult], list[ShardResult]]:
+    """Build the store of the repaired images beside the old one, and put it in its place."""
+    plan = _adopt_label(root, plan)
+    beside = place_beside(root)
+    _refuse_foreign(beside)
+    clear_place(beside, plan)
+    results = _make(beside, plan, executor, progress, make_donor(root))
+    close_donor()
+    replace_store(root, beside)
+    return results
+
+
+def _is_plan_of(root: Path, plan: BuildPlan) -> bool:
+    stored = read_plan(root)
+    return stored is not None and stored.fingerprint == plan.store.fingerprint
 
 
 def _refuse_foreign(root: Path) -> None:
@@ -199,7 +258,8 @@ def _refuse_foreign(root: Path) -> None:
 
 def _adopt_label(root: Path, plan: BuildPlan) -> BuildPlan:
     """The plan under the dataset's name by which it was begun: the name is in the bytes, but changes nothing else."""
-    return replace(plan, store=read_plan(root) or plan.store)
+    stored = read_plan(root)
+    return plan if stored is None else replace(plan, store=replace(plan.store, dataset=stored.dataset))
 
 
 def _refuse_other_build(root: Path, plan: BuildPlan) -> None:
@@ -208,24 +268,24 @@ def _refuse_other_build(root: Path, plan: BuildPlan) -> None:
         return
     sources = {source.name: source.sha256 for source in plan.sources}
     differences = explain_differences(root, stored, plan.store, sources)
-    raise StoreMismatchError(
-        f"{root} was built from something else:\n  " + "\n  ".join(differences) + "\n"
-        "Build with the same options, name another --out, or remove the store",
-        tuple(differences),
-    )
+    remedy = "Build with the same options, name another --out, or remove the store"
+    if only_rejected_changed(root, plan):
+        remedy = "Only images have changed that were rejected: --retry-failed tries them again"
+    message = f"{root} was built from something else:\n  " + "\n  ".join(differences) + f"\n{remedy}"
+    raise StoreMismatchError(message, tuple(differences))
 
 
 def _remove_leftovers(root: Path) -> None:
     """Remove the work folder that a run left which died after completing the store."""
     if (root / WORK_DIR).exists():
-        with contextlib.suppress(StoreLockedError, OSError), build_lock(root / WORK_DIR / _LOCK_NAME):
+        with contextlib.suppress(StoreLockedError, OSError), build_lock(root / WORK_DIR / LOCK_NAME):
             shutil.rmtree(root / WORK_DIR)
 
 
 def _sweep(root: Path) -> None:
     """Remove unfinished files of a run that died."""
     for entry in (root / WORK_DIR).iterdir():
-        if entry.name != _LOCK_NAME:
+        if entry.name != LOCK_NAME:
             entry.unlink()
 
 
@@ -235,21 +295,18 @@ def _committed(root: Path, plan: StorePlan) -> dict[int, ShardResult]:
 
 
 def _make_shards(
-    root: Path,
-    plan: BuildPlan,
-    reused: dict[int, ShardResult],
+    jobs: Sequence[ShardJob],
+    reused: Mapping[int, ShardResult],
     executor: Executor,
     progress: ProgressFunction | None,
 ) -> list[ShardResult]:
-    pending = [shard for shard in range(plan.store.num_shards) if shard not in reused]
-    if not pending:
+    if not jobs:
         return []
-    jobs = shard_jobs(plan, pending, root=root, num_threads=executor.num_threads)
     results = list(reused.values())
     for result in executor.run(run_shard, jobs):
         results.append(result)
         if progress is not None:
-            progress(_sum_up(results, plan.store.num_shards))
+            progress(_sum_up(results, len(reused) + len(jobs)))
     return results[len(reused) :]
 
 
