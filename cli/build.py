@@ -116,8 +116,9 @@ def _print_summary(report: BuildReport) -> None:
 
     if not report.rejected:
         return
-    rejected, where = counted(len(report.rejected), "image"), f"{report.out}/{REJECTED_PATH}"
-    typer.echo(f"  rejected     {rejected} of {report.num_sources}, listed above and in {where}")
+    images, patches = counted(len(report.rejected), "image"), counted(report.num_patches_rejected, "patch")
+    planned = f"{images} of {report.num_sources} found, {patches} of {report.num_patches_planned} planned"
+    typer.echo(f"  rejected     {planned}; listed above and in {report.out}/{REJECTED_PATH}")
     for code, group in report.rejected_by_reason().items():
         examples = ", ".join(one_line(image.source) for image in group[:3]) + (", ..." if len(group) > 3 else "")
         typer.echo(f"    {code:17}{len(group):6,}  {examples}")

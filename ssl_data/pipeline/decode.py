@@ -78,7 +78,7 @@ def _open(content: bytes, name: str, max_pixels: int) -> ImageFile.ImageFile:
         code, reason = explain_unopened(content)
         raise SourceError(name, reason, code) from error
     if image.width * image.height > max_pixels:
-        raise SourceError(name, f"{image.width}x{image.height} is more than {max_pixels} pixels", "too_large")
+        raise SourceError(name, f"{image.height}x{image.width} is more than {max_pixels} pixels", "too_large")
     if image.format == "TIFF" and _begins_with_thumbnail(image):
         raise SourceError(name, "a camera raw file, which is not read; develop it to PNG or TIFF", "unsupported")
     return image

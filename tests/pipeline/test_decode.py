@@ -330,7 +330,7 @@ def test_the_limit_of_pixels_is_kept_without_decoding(file_format, monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
     monkeypatch.setattr("PIL.WebPImagePlugin.WebPImageFile.load", None)
     for function in (image_size, decode_image):
-        with pytest.raises(SourceError, match="30x20 is more than 599 pixels") as caught:
+        with pytest.raises(SourceError, match="20x30 is more than 599 pixels") as caught:
             function(content, "x", max_pixels=599)
         assert caught.value.reason_code == "too_large"
 
