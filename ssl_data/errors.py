@@ -178,4 +178,4 @@ class Problem:
     """One sentence for a person."""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
+        return f"{one_line(self.where)}: {self.message}"

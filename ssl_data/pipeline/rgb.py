@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
@@ -21,6 +21,7 @@ _OTHER_BYTE = {";16L": ";16B", ";16B": ";16L", ";16N": ";16B" if sys.byteorder =
 """Pillow keeps one byte of a 16-bit channel, the one that the byte order says is high. Asked for the opposite order, it
 keeps the other."""
 _COLOUR_16 = ("RGB", "RGBA", "RGBX")
+_ROWS_AT_ONCE = 64
 
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES = 258, 262, 284
 _WHITE_IS_ZERO, _SEPARATE = 0, 2
@@ -91,17 +92,21 @@ def _tiff_tag(image: Image.Image, tag: int) -> tuple[int, ...]:
 
 def _grey_16(image: Image.Image) -> NDArray[np.uint8]:
     white = 2**12 - 1 if _tiff_tag(image, _TIFF_BITS) == (12,) else 2**16 - 1
-    grey = _scale_table(white)[np.asarray(image)]
+    grey = _to_8_bits(np.asarray(image), white)
     if _tiff_tag(image, _TIFF_PHOTOMETRIC) == (_WHITE_IS_ZERO,):
         grey = 255 - grey
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-@lru_cache
-def _scale_table(white: int) -> NDArray[np.uint8]:
-    """The 8-bit value nearest to each of 65536 wide ones: a look-up needs no wider copy of the image."""
-    wide = np.minimum(np.arange(2**16), white)
-    return ((wide * 255 + white // 2) // white).astype(np.uint8)
+def _to_8_bits(wide: NDArray[np.integer[Any]], white: int) -> NDArray[np.uint8]:
+    """The nearest 8-bit values, looked up a few rows at a time: NumPy makes eight bytes of each index."""
+    levels = np.minimum(np.arange(2**16), white)
+    table = ((levels * 255 + white // 2) // white).astype(np.uint8)
+    narrow = np.empty(wide.shape, dtype=np.uint8)
+    for first in range(0, len(wide), _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        narrow[rows] = table[wide[rows]]
+    return narrow
 
 
 def _has_16_bits(image: ImageFile.ImageFile) -> bool:
@@ -119,7 +124,7 @@ def _colour_16(image: ImageFile.ImageFile, twin: ImageFile.ImageFile) -> NDArray
     else:
         twin.tile = [tile._replace(args=_for_other_byte(tile.args)) for tile in twin.tile]
         high, low = (np.asarray(half)[..., :3] for half in (image, twin))
-    rgb: NDArray[np.uint8] = _scale_table(2**16 - 1)[high.astype(np.uint16) << 8 | low]
+    rgb = _to_8_bits(high.astype(np.uint16) << 8 | low, 2**16 - 1)
     return rgb if rgb.shape[2] == 3 else np.repeat(rgb, 3, axis=2)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_data.config import BuildSpec, SSGSpec
-from ssl_data.errors import StoreCorruptError, StoreError, StoreIncompleteError, StoreNotFoundError
+from ssl_data.errors import StoreCorruptError, StoreError, StoreIncompleteError, StoreNotFoundError, one_line
 from ssl_data.geometry.positions import Window, mask_pixels
 from ssl_data.store.array import ShardedArray, read_json
 from ssl_data.store.cache import PieceCache
@@ -282,7 +282,7 @@ class Store:
         """
         if num_pixels != self._counts[index]:
             raise StoreCorruptError(
-                f"patch {self.patch_id(index)} of {self.url} has {num_pixels} edge pixels in its mask "
+                f"patch {one_line(self.patch_id(index))} of {self.url} has {num_pixels} edge pixels in its mask "
                 f"but {self._counts[index]} graphs; run `ssl-data verify`"
             )
 

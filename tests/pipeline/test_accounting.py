@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ssl_data import BuildConfig, ImageSpec, PatchSpec, build, open_store
+from ssl_data import BuildConfig, ImageSpec, PatchSpec, Problem, build, open_store
 from ssl_data.testing import synthetic_image, write_images
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from ssl_data.cli.app import main; main()"]
@@ -75,6 +75,15 @@ def test_no_name_breaks_a_line(odd_names, tmp_path):
     assert refused.returncode == 1
     assert r"sources: 1 changed (line\nbreak\r.png)" in refused.stderr
     assert run("inspect", tmp_path / "store").stdout.count("\nrejected ") == len(odd_names)
+
+
+def test_problems_and_lists_of_a_store_are_lines_too(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(synthetic_image(40, 60)).save(tmp_path / "images" / "line\nbreak.png")
+    build(configure(tmp_path / "images", tmp_path / "store"))
+    assert open_store(tmp_path / "store").patch_id(0) == "line\nbreak.png:0,0"
+    problem = Problem(where="line\nbreak.png:0,0", kind="corrupt", message="a chunk is missing")
+    assert str(problem) == r"line\nbreak.png:0,0: a chunk is missing"
 
 
 AS_NOBODY = """

@@ -78,7 +78,7 @@ def test_16_bit_png_is_rounded_to_the_nearest_8_bits(seed, height, width, channe
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_16_bit_tiff_is_rounded_to_the_nearest_8_bits(channels, options, byteorder):
-    wide = np.random.default_rng(0).integers(0, 65536, (50, 70, channels), dtype=np.uint16)
+    wide = np.random.default_rng(0).integers(0, 65536, (150, 70, channels), dtype=np.uint16)
     kind = {"photometric": "rgb" if channels > 1 else "minisblack", "rowsperstrip": 16}
     kind |= {"extrasamples": ["unassalpha"]} if channels == 4 else {}
     content = write_tiff(wide if channels > 1 else wide[..., 0], byteorder=byteorder, **kind, **options)
