@@ -88,11 +88,8 @@ class BuildReport:
     seconds: float
     rejected: tuple[RejectedRecord, ...]
     """Every image that is not in the store."""
-
-    @property
-    def nothing_to_do(self) -> bool:
-        """Whether the store was complete already."""
-        return self.num_shards_reused == self.num_shards
+    nothing_to_do: bool
+    """Whether the store was there already, complete and made from the same."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -101,7 +98,6 @@ class BuildReport:
             **asdict(self),
             "rejected": rejected,
             "num_rejected_by_reason": {code: len(images) for code, images in self.rejected_by_reason().items()},
-            "nothing_to_do": self.nothing_to_do,
         }
 
     def rejected_by_reason(self) -> dict[str, list[RejectedRecord]]:
@@ -195,11 +191,13 @@ def _build(
     plan = make_build_plan(config, progress)
     if retry_failed:
         refuse_other_changes(root, plan)
-    if retry_failed and only_rejected_changed(root, plan) and not _is_plan_of(root, plan):
+    nothing_to_do = is_intact(root) and _is_plan_of(root, plan)
+    if retry_failed and only_rejected_changed(root, plan) and not nothing_to_do:
         reused, made = _retry(root, plan, executor, progress)
     else:
         reused, made = _make(root, plan, executor, progress)
-    return _report(config, plan, [*reused.values(), *made], len(reused), time.monotonic() - began)
+    results, seconds = [*reused.values(), *made], time.monotonic() - began
+    return _report(config, plan, results, len(reused), seconds, nothing_to_do=nothing_to_do)
 
 
 def _make(
@@ -327,6 +325,8 @@ def _report(
     results: list[ShardResult],
     num_reused: int,
     seconds: float,
+    *,
+    nothing_to_do: bool,
 ) -> BuildReport:
     totals = _sum_up(results, plan.store.num_shards)
     stored = open_store(config.out).attributes
@@ -345,5 +345,6 @@ def _report(
         num_graphs=totals.num_graphs,
         num_bytes=totals.num_bytes,
         seconds=seconds,
+        nothing_to_do=nothing_to_do,
         rejected=tuple(sorted({*plan.rejected, *(image for result in results for image in result.rejected)})),
     )

@@ -169,6 +169,16 @@ def test_where_nothing_was_repaired_nothing_is_done(images, tmp_path):
     assert again.rejected == first.rejected
 
 
+def test_a_rejected_image_that_was_removed_changes_the_store_though_no_shard(images, tmp_path):
+    empty(images / "image-4.png")
+    build(configure(images, tmp_path / "store"))
+    (images / "image-4.png").unlink()
+    report = build(configure(images, tmp_path / "store"), retry_failed=True)
+    assert report.num_shards_reused == report.num_shards
+    assert not report.nothing_to_do
+    assert_as_if_built_from_scratch(images, tmp_path / "store")
+
+
 def change_good(images, repair):
     write_images(images, [(70, 70)], seed=9)
 
