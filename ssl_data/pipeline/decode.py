@@ -72,7 +72,9 @@ def _open(content: bytes, name: str, max_pixels: int) -> ImageFile.ImageFile:
     try:
         with _our_rules():
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
-    except (OSError, SyntaxError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # readers of broken headers raise whatever they stumble over
         if _is_cut(error):
             raise SourceError(name, f"truncated ({_plain(error)})", "truncated") from error
         code, reason = explain_unopened(content)
@@ -87,7 +89,8 @@ def _open(content: bytes, name: str, max_pixels: int) -> ImageFile.ImageFile:
 def _begins_with_thumbnail(image: Image.Image) -> bool:
     """Whether the first image of a TIFF is not the one the file is about, as in the raw formats that build on it."""
     tags = getattr(image, "tag_v2", {})
-    return _TIFF_DNG_VERSION in tags or bool(tags.get(_TIFF_SUBFILE_TYPE, 0) & _TIFF_REDUCED)
+    subfile_type = tags.get(_TIFF_SUBFILE_TYPE)
+    return _TIFF_DNG_VERSION in tags or (isinstance(subfile_type, int) and bool(subfile_type & _TIFF_REDUCED))
 
 
 def _is_cut(error: Exception) -> bool:

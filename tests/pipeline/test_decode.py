@@ -5,6 +5,7 @@ import os
 import struct
 import tracemalloc
 import zlib
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ssl_data.errors import SourceError, one_line
+from ssl_data.errors import ReasonCode, SourceError, one_line
 from ssl_data.pipeline.decode import decode_image, image_size, read_file
 from ssl_data.testing import synthetic_image
 
@@ -309,6 +310,36 @@ def test_broken_metadata_give_an_image_or_a_reason(file_format):
         except SourceError:
             continue
         assert shape == (*size, 3)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("WEBP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("GIF", {}),
+        ("BMP", {}),
+        ("PPM", {}),
+    ],
+)
+def test_any_damage_gives_an_image_or_a_reason(file_format, options):
+    codes = set()
+    random = np.random.default_rng(0)
+    content = np.frombuffer(encode(Image.fromarray(RGB), file_format, **options), np.uint8)
+    for _ in range(300):
+        altered = content[: random.integers(1, len(content) + 1)].copy()
+        places = random.integers(0, len(altered), size=3) % random.choice([100, len(altered)])
+        altered[places] = random.integers(0, 256, size=3)
+        try:
+            image_size(altered.tobytes(), "x", max_pixels=1_000_000)
+            decode_image(altered.tobytes(), "x", max_pixels=1_000_000)
+        except SourceError as error:
+            codes.add(error.reason_code)
+    assert len(codes) > 1
+    assert codes <= set(get_args(ReasonCode))
 
 
 def test_the_header_of_a_png_is_read_without_its_pixels(monkeypatch):
