@@ -47,6 +47,16 @@ def test_eight_orientations_of_one_photograph_are_one_image(shared_images):
             assert np.abs(wrong - upright[0]).mean() > 20
 
 
+def test_a_profile_of_gamma_1_8_explains_why_copies_of_one_photograph_differ(shared_images):
+    contents = [read(shared_images, f"exif-orientation/sharp-small_Landscape_{n}.jpg") for n in range(1, 9)]
+    plain = [np.asarray(ImageOps.exif_transpose(opened(content)).convert("RGB")).astype(int) for content in contents]
+    converted = [decode_image(content, "x").astype(int) for content in contents]
+    assert (plain[0] == converted[0]).all()  # the only one without a profile
+    for ours, theirs in zip(converted[1:], plain[1:], strict=True):
+        assert 4 < np.abs(ours - plain[0]).mean() < 6
+        assert 13.5 < np.abs(theirs - plain[0]).mean() < 15
+
+
 @pytest.mark.parametrize(
     "name", ["Issue 473 (Java).webp", "Samsung GT-I9000 (Galaxy S).jpg", "pillow_exif_imagemagick_orientation.png"]
 )
