@@ -2,7 +2,7 @@
 
 Memory that the system hands out anew is mapped and cleared page by page, which takes longer than decoding graphs into
 it; for memory that two processes share it takes several times longer. So batches lie in blocks, which their process
-keeps and uses again once nobody looks at them any more; see docs/decisions/0007-batch-memory.md.
+keeps and uses again once nobody looks at them any more; see docs/decisions/0010-batch-memory.md.
 
 A block is an anonymous shared file. Its arrays have a `_Lease` as their base, which ends with the last of them. When a
 batch goes from a loader's worker to the trainer, only the places of its tensors travel; the trainer maps the block,

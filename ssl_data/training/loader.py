@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
-from ssl_data.training.batch import collate
+from ssl_data.training.collate import collate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
