@@ -2,49 +2,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 def backends() -> tuple[str, ...]: ...
-def ssd(
-    padded: NDArray[np.uint8],
-    pixels: NDArray[np.int32],
-    search_size: int,
-    window_size: int,
-    search_stride: int,
-    zero_outside: bool,
-    num_threads: int,
-    backend: str,
-) -> NDArray[np.int32]: ...
-def codes(
-    padded: NDArray[np.uint8],
-    pixels: NDArray[np.int32],
-    search_size: int,
-    window_size: int,
-    search_stride: int,
-    zero_outside: bool,
-    num_threads: int,
-    backend: str,
-    ssd_scale: float,
-    shift: int,
-    first: NDArray[np.uint8],
-    thresholds: NDArray[np.int32],
-) -> NDArray[np.uint8]: ...
-def normalized(
-    padded: NDArray[np.uint8],
-    pixels: NDArray[np.int32],
-    search_size: int,
-    window_size: int,
-    search_stride: int,
-    zero_outside: bool,
-    num_threads: int,
-    backend: str,
-    ssd_scale: float,
-) -> NDArray[np.float32]: ...
-def encode(
-    ssd: NDArray[np.int32],
-    backend: str,
-    ssd_scale: float,
-    shift: int,
-    first: NDArray[np.uint8],
-    thresholds: NDArray[np.int32],
-) -> NDArray[np.uint8]: ...
+
+class Kernel:
+    def __init__(
+        self,
+        backend: str,
+        search_size: int,
+        window_size: int,
+        search_stride: int,
+        zero_outside: bool,
+        ssd_scale: float,
+        shift: int,
+        first: NDArray[np.uint8],
+        thresholds: NDArray[np.int32],
+    ) -> None: ...
+    def ssd(
+        self,
+        image: NDArray[np.uint8],
+        pixels: NDArray[np.int32],
+        rows: NDArray[np.int64] | None,
+        result: NDArray[np.int32],
+        num_threads: int,
+    ) -> None: ...
+    def codes(
+        self,
+        image: NDArray[np.uint8],
+        pixels: NDArray[np.int32],
+        rows: NDArray[np.int64] | None,
+        result: NDArray[np.uint8],
+        num_threads: int,
+    ) -> None: ...
+    def normalized(
+        self,
+        image: NDArray[np.uint8],
+        pixels: NDArray[np.int32],
+        rows: NDArray[np.int64] | None,
+        result: NDArray[np.float32],
+        num_threads: int,
+    ) -> None: ...
+    def encode(self, ssd: NDArray[np.int32]) -> NDArray[np.uint8]: ...
+
 def turn_graphs(
     graphs: NDArray[np.uint8],
     rows: NDArray[np.int32],

@@ -106,4 +106,4 @@ def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: ND
     if len(computed):
         turned = np.ascontiguousarray(plan.turn.image(image))
         pixels = np.stack([plan.pixels.row[computed], plan.pixels.col[computed]], axis=1)
-        out[computed] = self_similarity_graph(turned, pixels, store.spec, output="codes")
+        self_similarity_graph(turned, pixels, store.spec, output="codes", out=out, rows=computed)

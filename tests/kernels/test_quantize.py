@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ssl_data.config import SSGSpec
 from ssl_data.errors import InputError
 from ssl_data.kernels.quantize import code_table, code_thresholds, codes_from_ssd, decode_codes
-from ssl_data.kernels.ssg import _native, available_backends
+from ssl_data.kernels.ssg import _kernel, available_backends
 
 NATIVE = [name for name in available_backends() if name.startswith("native-")]
 LARGEST_INT32 = 2**31 - 1
@@ -31,8 +31,7 @@ def code_by_table(ssd, table):
 
 
 def encode(ssd, spec, backend):
-    table = code_table(spec)
-    return _native.encode(ssd, backend, spec.ssd_scale / 255**2, table.shift, table.first, table.thresholds)
+    return _kernel(spec, backend).encode(ssd)
 
 
 def around_every_step(spec):

@@ -144,6 +144,16 @@ def test_sums_do_not_overflow(image, window_size, boundary, backend):
 
 
 @each_backend
+@each_boundary
+def test_few_pixels_of_a_large_image(boundary, backend):
+    """Only what their search areas touch is prepared: pixels in a corner, along a border, inside, far apart."""
+    spec = SSGSpec(boundary=boundary)
+    image = noise(90, 80)
+    for pixels in ([[2, 3]], [[89, 79], [85, 79]], [[40, 50]], [[0, 40], [89, 41]], [[30, 0], [60, 79]], [[11, 68]]):
+        assert_equal_to_oracle(image, np.array(pixels, dtype=np.int32), spec, backend)
+
+
+@each_backend
 @pytest.mark.parametrize("output", ["ssd", "codes", "normalized"])
 def test_no_pixels_give_no_rows(output, backend):
     pixels = np.empty((0, 2), dtype=np.int32)

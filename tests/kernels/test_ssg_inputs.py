@@ -15,6 +15,9 @@ from ssl_data.kernels.ssg import SlowBackendWarning, available_backends, self_si
 
 IMAGE = np.arange(20 * 22 * 3, dtype=np.uint32).reshape(20, 22, 3).astype(np.uint8)
 PIXELS = np.array([[3, 4], [10, 11]], dtype=np.int32)
+DTYPES = {"ssd": np.int32, "codes": np.uint8, "normalized": np.float32}
+
+each_backend = pytest.mark.parametrize("backend", available_backends())
 
 
 @pytest.fixture
@@ -58,11 +61,14 @@ def test_boundary_image_needs_a_larger_image():
         (np.array([[0, 22]]), r"pixel 0 \(row 0, col 22\) lies outside the image of 20x22"),
         (np.array([[-1, 0]]), r"pixel 0 \(row -1, col 0\) lies outside the image of 20x22"),
         (np.array([[2**40, 0]]), rf"pixel 0 \(row {2**40}, col 0\) lies outside the image of 20x22"),
+        (np.array([[3, 3], [0, -1]], np.int32), r"pixel 1 \(row 0, col -1\) lies outside the image of 20x22"),
+        (np.array([[3, 3], [20, 0]], np.int32), r"pixel 1 \(row 20, col 0\) lies outside the image of 20x22"),
     ],
 )
-def test_refuses_pixels(pixels, message):
+@each_backend
+def test_refuses_pixels(pixels, message, backend):
     with pytest.raises(InputError, match=message):
-        self_similarity_graph(IMAGE, pixels)
+        self_similarity_graph(IMAGE, pixels, backend=backend)
 
 
 def test_refuses_an_unknown_output():
@@ -87,23 +93,108 @@ def test_refuses_an_unknown_backend_of_the_environment(monkeypatch):
         self_similarity_graph(IMAGE, PIXELS)
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@each_backend
 def test_environment_chooses_the_backend(backend, monkeypatch):
     monkeypatch.setenv(ssg.BACKEND_VARIABLE, backend)
     assert ssg._choose_backend("auto") == backend
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@each_backend
 def test_an_argument_goes_before_the_environment(backend, monkeypatch):
     monkeypatch.setenv(ssg.BACKEND_VARIABLE, "cuda")
     assert ssg._choose_backend(backend) == backend
 
 
-@pytest.mark.parametrize("backend", available_backends())
-@pytest.mark.parametrize(("output", "dtype"), [("ssd", np.int32), ("codes", np.uint8), ("normalized", np.float32)])
+@each_backend
+@pytest.mark.parametrize(("output", "dtype"), DTYPES.items())
 def test_outputs_have_their_types(output, dtype, backend):
     graph = self_similarity_graph(IMAGE, PIXELS, output=output, backend=backend)
     assert (graph.dtype, graph.shape) == (dtype, (2, 625))
+
+
+@each_backend
+@pytest.mark.parametrize("output", DTYPES)
+def test_writes_into_out(output, backend):
+    out = np.empty((2, 625), DTYPES[output])
+    returned = self_similarity_graph(IMAGE, PIXELS, output=output, backend=backend, out=out)
+    assert returned is out
+    np.testing.assert_array_equal(out, self_similarity_graph(IMAGE, PIXELS, output=output, backend=backend))
+
+
+@each_backend
+@pytest.mark.parametrize("output", DTYPES)
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+def test_writes_rows_of_out_and_no_others(dtype, output, backend):
+    out = np.full((6, 625), 77, DTYPES[output])
+    rows = np.array([4, 1], dtype)
+    self_similarity_graph(IMAGE, PIXELS, output=output, backend=backend, out=out, rows=rows)
+    np.testing.assert_array_equal(out[rows], self_similarity_graph(IMAGE, PIXELS, output=output, backend=backend))
+    assert (out[[0, 2, 3, 5]] == 77).all()
+
+
+@each_backend
+def test_many_threads_write_the_rows_they_are_given(backend):
+    pixels = np.argwhere(np.ones(IMAGE.shape[:2], bool))
+    rows = np.random.default_rng(0).permutation(len(pixels))
+    out = np.empty((len(pixels), 81), np.int32)
+    spec = SSGSpec(search_size=9, window_size=3)
+    self_similarity_graph(IMAGE, pixels, spec, output="ssd", backend=backend, num_threads=3, out=out, rows=rows)
+    np.testing.assert_array_equal(out[rows], ssd_numpy(IMAGE, pixels, spec))
+
+
+def test_no_pixels_leave_out_as_it_is():
+    out = np.full((3, 625), 7, np.uint8)
+    none = np.empty((0, 2), np.int32)
+    self_similarity_graph(IMAGE, none, output="codes", out=out, rows=np.empty(0, np.int64))
+    assert (out == 7).all()
+
+
+def read_only(array):
+    array.setflags(write=False)
+    return array
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ([], "out must be a NumPy array, got list"),
+        (np.empty((2, 625), np.int8), r"out must be uint8 of shape \(2, 625\), got int8 \(2, 625\)"),
+        (np.empty((3, 625), np.uint8), r"out must be uint8 of shape \(2, 625\), got uint8 \(3, 625\)"),
+        (np.empty((2, 624), np.uint8), r"out must be uint8 of shape \(2, 625\), got uint8 \(2, 624\)"),
+        (np.empty(1250, np.uint8), r"out must be uint8 of shape \(2, 625\), got uint8 \(1250,\)"),
+        (np.empty((2, 1250), np.uint8)[:, ::2], "out must be contiguous in C order and writeable"),
+        (read_only(np.empty((2, 625), np.uint8)), "out must be contiguous in C order and writeable"),
+    ],
+)
+def test_refuses_out(out, message):
+    with pytest.raises(InputError, match=message):
+        self_similarity_graph(IMAGE, PIXELS, output="codes", out=out)
+
+
+@each_backend
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([0, 1], "rows must be an integer array, got list"),
+        (np.array([0.0, 1.0]), "rows must be an integer array, got float64"),
+        (np.array([0]), r"rows must have shape \(2,\), one row for each pixel, got \(1,\)"),
+        (np.array([[0], [1]]), r"rows must have shape \(2,\), one row for each pixel, got \(2, 1\)"),
+        (np.array([0, 4]), r"rows\[1\] is 4, but out has rows 0 .. 3"),
+        (np.array([-1, 0]), r"rows\[0\] is -1, but out has rows 0 .. 3"),
+        (np.array([0, 2**63], np.uint64), rf"rows\[1\] is {2**63}, but out has rows 0 .. 3"),
+        (np.array([3, 3]), "rows must differ from one another, 3 comes more than once"),
+    ],
+)
+def test_refuses_rows_and_writes_nothing(rows, message, backend):
+    out = np.full((4, 625), 7, np.uint8)
+    with pytest.raises(InputError, match=message):
+        self_similarity_graph(IMAGE, PIXELS, output="codes", backend=backend, out=out, rows=rows)
+    assert (out == 7).all()
+
+
+def test_rows_need_out():
+    with pytest.raises(InputError, match="rows say which rows of out to write: they need out"):
+        self_similarity_graph(IMAGE, PIXELS, rows=np.array([0, 1]))
 
 
 @pytest.mark.usefixtures("without_extension")

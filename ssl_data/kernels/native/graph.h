@@ -51,9 +51,8 @@ class Graph {
 
     void pixel(std::size_t index) {
         const std::int32_t* pixel = problem_.pixels + 2 * index;
-        const int shift = geometry_.pad() - geometry_.reach();
-        top_ = pixel[0] + shift;
-        left_ = pixel[1] + shift;
+        top_ = pixel[0] - problem_.image.top - geometry_.reach();
+        left_ = pixel[1] - problem_.image.left - geometry_.reach();
         load_window();
         load_area();
         load_strip();
@@ -331,7 +330,8 @@ class Graph {
             const Int cross = load_vector<Int>(cross_ + first);
             return load_vector<Int>(energy_ + first) + square - (cross + cross);
         };
-        const std::size_t start = index * static_cast<std::size_t>(count);
+        const std::ptrdiff_t row = problem_.rows == nullptr ? static_cast<std::ptrdiff_t>(index) : problem_.rows[index];
+        const std::ptrdiff_t start = row * count;
         switch (problem_.output) {
             case Output::kSsd:
                 return finish_ssd<Isa>(count, static_cast<std::int32_t*>(problem_.result) + start, ssd);
@@ -362,7 +362,7 @@ class Graph {
     std::ptrdiff_t area_pitch_;
     int plane_;
     // Of the pixel at hand.
-    int top_, left_;  // of the area in the padded image
+    int top_, left_;  // of the area in Problem::image
     Weight* weights_;
     Lane* strip_;
     Element* zeros_;

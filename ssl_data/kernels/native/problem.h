@@ -35,9 +35,11 @@ struct Geometry {
     }
 };
 
-// The padded image. Rows may be read up to kSlack bytes beyond their end.
+// A part of the padded image. Rows may be read up to kSlack bytes beyond their end.
 struct Image {
     static constexpr std::size_t kSlack = 192;
+    int top;  // of the part, in the unpadded image
+    int left;
     int height;
     int width;
     const std::uint8_t* bytes;  // interleaved RGB
@@ -67,6 +69,7 @@ struct Problem {
     Geometry geometry;
     Image image;
     const std::int32_t* pixels;  // row, col of each edge pixel in the unpadded image
+    const std::int64_t* rows;    // row of the result for each pixel; null if they are in order
     Output output;
     float exponent_scale;  // S = 2^(ssd * exponent_scale); for codes of its square root
     CodeTable table;       // for codes

@@ -1,17 +1,20 @@
-// The Python module: checks, image preparation, threads, choice of the backend.
+// The Python module: checks, threads, choice of the backend.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
-#include "problem.h"
+#include "image.h"
 
 namespace py = pybind11;
 
@@ -46,39 +49,6 @@ py::tuple backends() {
     }
     return py::tuple(names);
 }
-
-// Owns what Image points to.
-class PreparedImage {
-   public:
-    PreparedImage(const std::uint8_t* padded, int height, int width, int margin)
-        : bytes_(std::size_t{3} * (height + margin) * width + 3 * margin + 2 * Image::kSlack),
-          energy_((std::size_t{1} + height) * (std::size_t{1} + width) + Image::kSlack) {
-        std::uint8_t* start = bytes_.data() + std::size_t{3} * margin * width + 3 * margin;
-        std::copy_n(padded, std::size_t{3} * height * width, start);
-        image_ = {height, width, start, std::ptrdiff_t{3} * width, energy_.data(), width + 1};
-        integrate();
-    }
-
-    const Image& image() const { return image_; }
-
-   private:
-    void integrate() {
-        const std::uint8_t* byte = image_.bytes;
-        for (int y = 0; y < image_.height; ++y) {
-            const std::uint32_t* above = energy_.data() + y * image_.energy_pitch + 1;
-            std::uint32_t* row = energy_.data() + (y + 1) * image_.energy_pitch + 1;
-            std::uint32_t sum = 0;
-            for (int x = 0; x < image_.width; ++x, byte += 3) {
-                for (int c = 0; c < 3; ++c) sum += std::uint32_t{byte[c]} * (byte[c] - 256U);
-                row[x] = above[x] + sum;
-            }
-        }
-    }
-
-    std::vector<std::uint8_t> bytes_;
-    std::vector<std::uint32_t> energy_;
-    Image image_;
-};
 
 // Cache lines of uninitialised memory, aligned as backends require.
 class Workspace {
@@ -122,99 +92,122 @@ void require(bool ok, const char* rule) {
     if (!ok) throw std::invalid_argument(rule);
 }
 
-Geometry checked_geometry(int search_size, int window_size, int search_stride, bool zero_outside) {
-    require(search_size > 0 && search_size % 2 == 1, "search_size must be odd and positive");
-    require(window_size > 0 && window_size % 2 == 1 && window_size <= 91, "window_size must be odd, 1 to 91");
-    require(search_stride > 0 && search_size / 2 % search_stride == 0, "search_stride must divide the search radius");
-    return {search_size, window_size, search_stride, zero_outside};
+// Throws an IndexError unless all pixels lie in the image; there is at least one.
+Box bounding_box(const std::int32_t* pixels, std::size_t count, int height, int width) {
+    Box box = {pixels[0], pixels[0], pixels[1], pixels[1]};
+    for (std::size_t i = 0; i < count; ++i, pixels += 2) {
+        box.top = std::min(box.top, pixels[0]);
+        box.bottom = std::max(box.bottom, pixels[0]);
+        box.left = std::min(box.left, pixels[1]);
+        box.right = std::max(box.right, pixels[1]);
+    }
+    const bool inside = box.top >= 0 && box.left >= 0 && box.bottom < height && box.right < width;
+    if (!inside) throw std::out_of_range("pixels must lie in the image");
+    return box;
 }
 
-void check_pixels(const Array<std::int32_t>& pixels, int height, int width) {
-    require(pixels.ndim() == 2 && pixels.shape(1) == 2, "pixels must have shape (N, 2)");
-    const auto values = pixels.unchecked<2>();
-    for (py::ssize_t i = 0; i < values.shape(0); ++i) {
-        const bool inside = values(i, 0) >= 0 && values(i, 0) < height && values(i, 1) >= 0 && values(i, 1) < width;
-        require(inside, "pixels must lie in the image");
+// Throws an IndexError for a row outside 0..num_rows-1, or one that comes twice: two threads might write it.
+void check_rows(const std::int64_t* rows, std::size_t count, py::ssize_t num_rows) {
+    std::vector<bool> taken(static_cast<std::size_t>(num_rows));
+    for (std::size_t i = 0; i < count; ++i) {
+        if (rows[i] < 0 || rows[i] >= num_rows) throw std::out_of_range("rows must lie in the result");
+        const auto row = static_cast<std::size_t>(rows[i]);
+        if (taken[row]) throw std::out_of_range("rows must differ from one another");
+        taken[row] = true;
     }
 }
 
-CodeTable checked_table(int shift, const Array<std::uint8_t>& first, const Array<std::int32_t>& thresholds) {
-    require(shift >= 0 && shift < 31, "shift must be 0 to 30");
-    require(first.size() > 0, "first must not be empty");
-    require(thresholds.size() == 256, "thresholds must have 256 entries");
-    return {shift, static_cast<int>(first.size()), first.data(), thresholds.data()};
-}
+// All that does not depend on the image: made once for a spec and a backend, called for many images.
+class Kernel {
+   public:
+    Kernel(const std::string& backend, int search_size, int window_size, int search_stride, bool zero_outside,
+           double ssd_scale, int shift, const Array<std::uint8_t>& first, const Array<std::int32_t>& thresholds)
+        : backend_(find_backend(backend)), geometry_{search_size, window_size, search_stride, zero_outside},
+          scale_(ssd_scale), first_(first), thresholds_(thresholds),
+          table_{shift, static_cast<int>(first.size()), first.data(), thresholds.data()} {
+        require(search_size > 0 && search_size % 2 == 1, "search_size must be odd and positive");
+        require(window_size > 0 && window_size % 2 == 1 && window_size <= 91, "window_size must be odd, 1 to 91");
+        require(search_stride > 0 && search_size / 2 % search_stride == 0,
+                "search_stride must divide the search radius");
+        require(shift >= 0 && shift < 31, "shift must be 0 to 30");
+        require(first.size() > 0, "first must not be empty");
+        require(thresholds.size() == 256, "thresholds must have 256 entries");
+    }
 
-// S = exp(-ssd * scale) as a power of two. Bounded so that its product with any int32 is finite.
-float exponent_scale(double scale) { return static_cast<float>(std::max(-scale * 1.4426950408889634, -1e28)); }
+    // Row rows[i] of the result, or row i without rows, becomes the graph of pixel i.
+    template <class T>
+    void run(const Array<std::uint8_t>& image, const Array<std::int32_t>& pixels,
+             const std::optional<Array<std::int64_t>>& rows, Array<T>& result, int num_threads) const {
+        require(image.ndim() == 3 && image.shape(2) == 3, "image must have shape (height, width, 3)");
+        require(pixels.ndim() == 2 && pixels.shape(1) == 2, "pixels must have shape (N, 2)");
+        require(result.ndim() == 2 && result.shape(1) == geometry_.num_positions(), "result must have shape (M, K)");
+        require(num_threads > 0, "num_threads must be positive");
+        const auto count = static_cast<std::size_t>(pixels.shape(0));
+        const int height = static_cast<int>(image.shape(0));
+        const int width = static_cast<int>(image.shape(1));
+        require(std::min(height, width) > geometry_.pad(), "image must be larger than the padding");
+        Problem problem = {};
+        problem.geometry = geometry_;
+        problem.output = output<T>();
+        problem.exponent_scale = exponent_scale(problem.output);
+        problem.table = table_;
+        problem.pixels = pixels.data();
+        problem.result = result.mutable_data();
+        if (rows) {
+            require(static_cast<std::size_t>(rows->size()) == count, "rows must be as many as pixels");
+            check_rows(rows->data(), count, result.shape(0));
+            problem.rows = rows->data();
+        } else {
+            require(static_cast<std::size_t>(result.shape(0)) == count, "result must have as many rows as pixels");
+        }
+        if (count == 0) return;
+        const Box box = bounding_box(problem.pixels, count, height, width);
+        const std::uint8_t* bytes = image.data();
+        const py::gil_scoped_release release;
+        const PreparedImage prepared(bytes, height, width, box, geometry_);
+        problem.image = prepared.image();
+        run_threads(backend_, problem, count, num_threads);
+    }
+
+    // Codes of plain sums of squared differences.
+    py::array_t<std::uint8_t> encode(const Array<std::int32_t>& ssd) const {
+        Problem problem = {};
+        problem.exponent_scale = exponent_scale(Output::kCodes);
+        problem.table = table_;
+        const std::int32_t* values = ssd.data();
+        require(std::all_of(values, values + ssd.size(), [](std::int32_t value) { return value >= 0; }),
+                "ssd must not be negative");
+        py::array_t<std::uint8_t> result(ssd.size());
+        backend_.encode(problem, values, static_cast<std::size_t>(ssd.size()), result.mutable_data());
+        return result;
+    }
+
+   private:
+    template <class T>
+    static constexpr Output output() {
+        if (std::is_same_v<T, float>) return Output::kNormalized;
+        return std::is_same_v<T, std::uint8_t> ? Output::kCodes : Output::kSsd;
+    }
+
+    // S = exp(-ssd * scale) as a power of two; codes are of its square root. Bounded so that its product with any int32
+    // is finite.
+    float exponent_scale(Output output) const {
+        const double scale = output == Output::kCodes ? scale_ / 2 : scale_;
+        return static_cast<float>(std::max(-scale * 1.4426950408889634, -1e28));
+    }
+
+    const Backend& backend_;
+    const Geometry geometry_;
+    const double scale_;
+    const Array<std::uint8_t> first_;  // kept alive for the table
+    const Array<std::int32_t> thresholds_;
+    const CodeTable table_;
+};
 
 template <class T>
-py::array_t<T> compute(const Array<std::uint8_t>& padded, const Array<std::int32_t>& pixels, Problem problem,
-                       int num_threads, const std::string& backend_name) {
-    const Backend& backend = find_backend(backend_name);
-    const Geometry& geometry = problem.geometry;
-    require(padded.ndim() == 3 && padded.shape(2) == 3, "padded must have shape (height, width, 3)");
-    require(num_threads > 0, "num_threads must be positive");
-    const int height = static_cast<int>(padded.shape(0));
-    const int width = static_cast<int>(padded.shape(1));
-    check_pixels(pixels, height - 2 * geometry.pad(), width - 2 * geometry.pad());
-    const py::ssize_t count = pixels.shape(0);
-    py::array_t<T> result({count, static_cast<py::ssize_t>(geometry.num_positions())});
-    problem.pixels = pixels.data();
-    problem.result = result.mutable_data();
-    const std::uint8_t* bytes = padded.data();
-    if (count > 0) {
-        const py::gil_scoped_release release;
-        const PreparedImage image(bytes, height, width, geometry.reach() - geometry.pad());
-        problem.image = image.image();
-        run_threads(backend, problem, static_cast<std::size_t>(count), num_threads);
-    }
-    return result;
-}
-
-py::array_t<std::int32_t> ssd(const Array<std::uint8_t>& padded, const Array<std::int32_t>& pixels, int search_size,
-                              int window_size, int search_stride, bool zero_outside, int num_threads,
-                              const std::string& backend) {
-    Problem problem = {};
-    problem.geometry = checked_geometry(search_size, window_size, search_stride, zero_outside);
-    problem.output = Output::kSsd;
-    return compute<std::int32_t>(padded, pixels, problem, num_threads, backend);
-}
-
-py::array_t<std::uint8_t> codes(const Array<std::uint8_t>& padded, const Array<std::int32_t>& pixels, int search_size,
-                                int window_size, int search_stride, bool zero_outside, int num_threads,
-                                const std::string& backend, double ssd_scale, int shift,
-                                const Array<std::uint8_t>& first, const Array<std::int32_t>& thresholds) {
-    Problem problem = {};
-    problem.geometry = checked_geometry(search_size, window_size, search_stride, zero_outside);
-    problem.output = Output::kCodes;
-    problem.exponent_scale = exponent_scale(ssd_scale / 2);
-    problem.table = checked_table(shift, first, thresholds);
-    return compute<std::uint8_t>(padded, pixels, problem, num_threads, backend);
-}
-
-py::array_t<float> normalized(const Array<std::uint8_t>& padded, const Array<std::int32_t>& pixels, int search_size,
-                              int window_size, int search_stride, bool zero_outside, int num_threads,
-                              const std::string& backend, double ssd_scale) {
-    Problem problem = {};
-    problem.geometry = checked_geometry(search_size, window_size, search_stride, zero_outside);
-    problem.output = Output::kNormalized;
-    problem.exponent_scale = exponent_scale(ssd_scale);
-    return compute<float>(padded, pixels, problem, num_threads, backend);
-}
-
-py::array_t<std::uint8_t> encode(const Array<std::int32_t>& ssd, const std::string& backend, double ssd_scale,
-                                 int shift, const Array<std::uint8_t>& first, const Array<std::int32_t>& thresholds) {
-    Problem problem = {};
-    problem.exponent_scale = exponent_scale(ssd_scale / 2);
-    problem.table = checked_table(shift, first, thresholds);
-    const Backend& chosen = find_backend(backend);
-    const std::int32_t* values = ssd.data();
-    require(std::all_of(values, values + ssd.size(), [](std::int32_t value) { return value >= 0; }),
-            "ssd must not be negative");
-    py::array_t<std::uint8_t> result(ssd.size());
-    chosen.encode(problem, values, static_cast<std::size_t>(ssd.size()), result.mutable_data());
-    return result;
+void define_run(py::class_<Kernel>& kernel, const char* name, const char* doc) {
+    kernel.def(name, &Kernel::run<T>, doc, py::arg("image").noconvert(), py::arg("pixels").noconvert(),
+               py::arg("rows").noconvert(), py::arg("result").noconvert(), py::arg("num_threads"));
 }
 
 }  // namespace
@@ -223,10 +216,13 @@ py::array_t<std::uint8_t> encode(const Array<std::int32_t>& ssd, const std::stri
 PYBIND11_MODULE(_native, module) {
     module.doc() = "Self-similarity graphs of edge pixels, compiled; called through ssl_data.kernels.ssg.";
     module.def("backends", ssg::backends, "Names of the backends this processor can run, fastest first.");
-    module.def("ssd", ssg::ssd, "int32 (N, K) sums of squared differences.");
-    module.def("codes", ssg::codes, "uint8 (N, K) codes.");
-    module.def("normalized", ssg::normalized, "float32 (N, K) normalised graphs.");
-    module.def("encode", ssg::encode, "uint8 (n,) codes of int32 (n,) sums of squared differences.");
+    py::class_<ssg::Kernel> kernel(module, "Kernel", "A spec and a backend, ready to be called for images.");
+    kernel.def(py::init<const std::string&, int, int, int, bool, double, int, const ssg::Array<std::uint8_t>&,
+                        const ssg::Array<std::int32_t>&>());
+    ssg::define_run<std::int32_t>(kernel, "ssd", "Write int32 (M, K) sums of squared differences.");
+    ssg::define_run<std::uint8_t>(kernel, "codes", "Write uint8 (M, K) codes.");
+    ssg::define_run<float>(kernel, "normalized", "Write float32 (M, K) normalised graphs.");
+    kernel.def("encode", &ssg::Kernel::encode, "uint8 (n,) codes of int32 (n,) sums of squared differences.");
     ssg::add_sample(module);
     ssg::add_turn(module);
 }
