@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <vector>
 
@@ -40,21 +41,24 @@ Window checked_window(const py::tuple& sides, const Window& outer) {
 }
 
 // The mask of the patch; only pixels with row % stride == col % stride count.
-struct Mask {
-    const std::uint8_t* values;
-    int side;
-    int stride;
+class Mask {
+   public:
+    Mask(const std::uint8_t* values, int side, int stride) : values(values), side(side), stride(stride) {}
 
-    // How many lie in columns first .. last-1 of a row.
+    // How many lie in columns first .. last-1 of a row. Values are 0 and 1.
     int count(int row, int first, int last) const {
         const std::uint8_t* line = values + std::ptrdiff_t{row} * side;
+        if (stride == 1) return add_up(line + first, line + last);
         int sum = 0;
-        const int start = stride == 1 ? first : first + ((row - first) % stride + stride) % stride;
-        if (stride == 1) {
-            for (int col = start; col < last; ++col) sum += line[col] != 0;
-        } else {
-            for (int col = start; col < last; col += stride) sum += line[col] != 0;
-        }
+        for (int col = first_of(row, first); col < last; col += stride) sum += line[col];
+        return sum;
+    }
+
+    // How many lie in rows first .. last-1.
+    int count_rows(int first, int last) const {
+        if (stride == 1) return add_up(values + std::ptrdiff_t{first} * side, values + std::ptrdiff_t{last} * side);
+        int sum = 0;
+        for (int row = first; row < last; ++row) sum += count(row, 0, side);
         return sum;
     }
 
@@ -62,12 +66,36 @@ struct Mask {
     int collect(int row, int first, int last, std::int32_t* out) const {
         const std::uint8_t* line = values + std::ptrdiff_t{row} * side;
         int size = 0;
-        const int start = stride == 1 ? first : first + ((row - first) % stride + stride) % stride;
-        for (int col = start; col < last; col += stride) {
+        for (int col = first_of(row, first); col < last; col += stride) {
             out[size] = col;
-            size += line[col] != 0;
+            size += line[col];
         }
         return size;
+    }
+
+   private:
+    const std::uint8_t* values;
+    int side;
+    int stride;
+
+    // The first column that counts, from `first` on.
+    int first_of(int row, int first) const { return first + ((row - first) % stride + stride) % stride; }
+
+    // Bytes are added up in words: 255 words at most, so that none of the eight sums in a word overflows.
+    static int add_up(const std::uint8_t* begin, const std::uint8_t* end) {
+        int sum = 0;
+        while (end - begin >= 8) {
+            const std::ptrdiff_t words = std::min<std::ptrdiff_t>((end - begin) / 8, 255);
+            std::uint64_t sums = 0;
+            for (std::ptrdiff_t i = 0; i < words; ++i, begin += 8) {
+                std::uint64_t word;
+                std::memcpy(&word, begin, 8);
+                sums += word;
+            }
+            for (; sums != 0; sums >>= 8) sum += static_cast<int>(sums & 255);
+        }
+        for (; begin != end; ++begin) sum += *begin;
+        return sum;
     }
 };
 
@@ -81,7 +109,7 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
     require(edge_mask.ndim() == 2 && edge_mask.shape(0) == edge_mask.shape(1), "edge_mask must be square");
     require(stored_stride > 0 && edge_stride > 0, "strides must be positive");
     const int side = static_cast<int>(edge_mask.shape(0));
-    const Mask mask = {reinterpret_cast<const std::uint8_t*>(edge_mask.data()), side, stored_stride};
+    const Mask mask(reinterpret_cast<const std::uint8_t*>(edge_mask.data()), side, stored_stride);
     const Window crop = checked_window(crop_sides, {0, 0, side, side});
     const Window taken = checked_window(taken_sides, crop), stored = checked_window(stored_sides, crop);
     const int height = crop.bottom - crop.top, width = crop.right - crop.left;
@@ -93,26 +121,29 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
         bool is_stored;
     };
     std::vector<Found> found;
+    found.reserve(static_cast<std::size_t>(height) * width / 4);
     std::vector<std::int32_t> row, col, rows, places, computed;
     int total = 0;
     {
         const py::gil_scoped_release release;
         std::vector<std::int32_t> cols(static_cast<std::size_t>(width)), next(static_cast<std::size_t>(height) + 1);
-        for (int r = 0; r < side; ++r) {
-            if (r >= taken.top && r < taken.bottom && taken.left < taken.right) {
-                int graph = total + mask.count(r, 0, taken.left);
-                const int size = mask.collect(r, taken.left, taken.right, cols.data());
-                const int down = vflip ? crop.bottom - 1 - r : r - crop.top;
-                for (int i = 0; i < size; ++i, ++graph) {
-                    const int right = hflip ? crop.right - 1 - cols[i] : cols[i] - crop.left;
-                    const int y = transpose ? right : down, x = transpose ? down : right;
-                    if (edge_stride > 1 && y % edge_stride != x % edge_stride) continue;
-                    found.push_back({y, x, graph, stored.contains(r, cols[i])});
-                    ++next[y + 1];
-                }
+        const bool is_empty = taken.top >= taken.bottom || taken.left >= taken.right;
+        const int top = is_empty ? 0 : taken.top, bottom = is_empty ? 0 : taken.bottom;
+        total = mask.count_rows(0, top);
+        for (int r = top; r < bottom; ++r) {
+            int graph = total + mask.count(r, 0, taken.left);
+            const int size = mask.collect(r, taken.left, taken.right, cols.data());
+            const int down = vflip ? crop.bottom - 1 - r : r - crop.top;
+            for (int i = 0; i < size; ++i, ++graph) {
+                const int right = hflip ? crop.right - 1 - cols[i] : cols[i] - crop.left;
+                const int y = transpose ? right : down, x = transpose ? down : right;
+                if (edge_stride > 1 && y % edge_stride != x % edge_stride) continue;
+                found.push_back({y, x, graph, stored.contains(r, cols[i])});
+                ++next[y + 1];
             }
-            total += mask.count(r, 0, side);
+            total = graph + mask.count(r, taken.right, side);
         }
+        total += mask.count_rows(bottom, side);
         for (int y = 0; y < height; ++y) next[y + 1] += next[y];
         const std::size_t count = found.size();
         std::vector<std::int32_t> place(count);

@@ -147,10 +147,14 @@ void unit_range(const Array<std::uint8_t>& image, bool hflip, bool vflip, bool t
     const std::uint8_t* corner = image.data() + (vflip ? 3 * (height - 1) * width : 0) + (hflip ? 3 * (width - 1) : 0);
     float* to = out.mutable_data();
     const py::gil_scoped_release release;
-    for (int channel = 0; channel < 3; ++channel) {
-        for (std::ptrdiff_t y = 0; y < out.shape(1); ++y) {
-            const std::uint8_t* from = corner + channel + y * outer;
-            for (std::ptrdiff_t x = 0; x < out.shape(2); ++x) *to++ = value[from[x * inner]];
+    const std::ptrdiff_t plane = out.shape(1) * out.shape(2);
+    for (std::ptrdiff_t y = 0; y < out.shape(1); ++y) {
+        const std::uint8_t* from = corner + y * outer;
+        float *red = to + y * out.shape(2), *green = red + plane, *blue = green + plane;
+        for (std::ptrdiff_t x = 0; x < out.shape(2); ++x, from += inner) {
+            red[x] = value[from[0]];
+            green[x] = value[from[1]];
+            blue[x] = value[from[2]];
         }
     }
 }
