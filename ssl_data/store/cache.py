@@ -59,7 +59,8 @@ class PieceCache:
             with path.open("rb", buffering=0) as file:
                 content = memoryview(file.read())
                 if time.time() - os.fstat(file.fileno()).st_mtime > _TOUCH_SECONDS:
-                    os.utime(file.fileno())
+                    with contextlib.suppress(OSError):  # a cache that may only be read still serves
+                        os.utime(file.fileno())
         except FileNotFoundError:
             return None
         except OSError as error:

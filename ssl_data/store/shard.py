@@ -91,20 +91,32 @@ class ShardReader:
         self.path = file.name
         self._file = file
         self._codec = codec
-        self._index = self._read_index(num_chunks)
+        self._num_chunks = num_chunks
+        self._index: NDArray[np.uint64] | None = self._read_index()
 
-    def _read_index(self, num_chunks: int) -> NDArray[np.uint64]:
-        num_bytes = num_chunks * 2 * _INDEX_DTYPE.itemsize
+    @property
+    def _index_bytes(self) -> int:
+        return self._num_chunks * 2 * _INDEX_DTYPE.itemsize
+
+    def _read_index(self) -> NDArray[np.uint64]:
+        num_bytes = self._index_bytes
         start = self._file.num_bytes - num_bytes - _CHECKSUM_BYTES
         tail = self._file.read(start, num_bytes + _CHECKSUM_BYTES) if start >= 0 else b""
         if not tail or crc32c(tail[:num_bytes]) != tail[num_bytes:]:
-            self._file.forget(max(start, 0), num_bytes + _CHECKSUM_BYTES)
+            self._forget_index()
             raise StoreCorruptError(f"{self.path} is truncated or its index was altered; run `ssl-data verify`")
-        index = np.frombuffer(bytes(tail), dtype=_INDEX_DTYPE, count=2 * num_chunks).reshape(num_chunks, 2)
+        index = np.frombuffer(bytes(tail[:num_bytes]), dtype=_INDEX_DTYPE).reshape(self._num_chunks, 2)
         written = index[index[:, 0] != _MISSING]
         if len(written) and int((written[:, 0] + written[:, 1]).max()) > start:
+            self._forget_index()
             raise StoreCorruptError(f"the index of {self.path} points outside the file; run `ssl-data verify`")
         return index
+
+    def _forget_index(self) -> None:
+        """It is wrong: read it anew when it is needed next, past any cache."""
+        self._index = None
+        num_bytes = self._index_bytes + _CHECKSUM_BYTES
+        self._file.forget(max(self._file.num_bytes - num_bytes, 0), num_bytes)
 
     def decode(self, chunks: range, outs: Sequence[NDArray[Any] | None]) -> Iterator[int]:
         """Decode a run of chunks into the arrays `outs`, one after the other, with a single read of the file.
@@ -128,9 +140,12 @@ class ShardReader:
         """
         if not chunks:
             return
+        if self._index is None:
+            self._index = self._read_index()
         places = self._index[chunks.start : chunks.stop].tolist()
         for chunk, (offset, _) in zip(chunks, places, strict=True):
             if offset == _MISSING:
+                self._forget_index()
                 raise StoreCorruptError(f"chunk {chunk} of {self.path} was never written; run `ssl-data verify`")
         first = min(offset for offset, _ in places)
         with borrow(max(offset + num_bytes for offset, num_bytes in places) - first) as buffer:

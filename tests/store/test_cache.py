@@ -195,3 +195,16 @@ def test_after_a_kill_at_any_moment_the_cache_is_right_and_bounded(tmp_path):
         assert found is None or found == piece(number)
         cache.put(key(number), piece(number))
         assert disk_bytes(folder) <= LIMIT_BYTES
+
+
+def test_a_piece_is_served_whose_time_of_use_cannot_be_noted(tmp_path, monkeypatch):
+    cache = PieceCache(tmp_path, 1 << 20)
+    cache.put("a" * 40, b"content")
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (1, 1))
+
+    def refuse(*_args):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert bytes(cache.get("a" * 40, 7)) == b"content"

@@ -197,7 +197,7 @@ def shard_path(store, array):
 @pytest.mark.parametrize(
     ("array", "cache_bytes"), [("gt", None), ("edge_mask", None), ("lq_x4", None), ("ssg", None), ("ssg", 0)]
 )
-@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "altered", "altered at its end"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "altered", "altered at its end", "unwritten"])
 def test_a_damaged_object_is_named_and_read_right_once_repaired(store, damage, array, kind, cache_bytes):
     path = shard_path(store, array)
     damage(path, kind)
