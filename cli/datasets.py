@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssl_data.cli.render import counted
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ssl_data.config import MultiscaleSpec
+    from ssl_data.pipeline.datasets import Folder
+    from ssl_data.pipeline.descriptions import DatasetDescription, FolderDescription
     from ssl_data.training.recipes import Recipe
 
 
@@ -24,27 +31,86 @@ def datasets(
 
 
 def _datasets(name: str | None, root: str | None) -> None:
-    from ssl_data.pipeline.datasets import list_datasets, load_dataset
-    from ssl_data.pipeline.sources import find_files
+    from ssl_data.pipeline.datasets import describe_dataset, list_datasets
 
-    if name is None:
-        for known in list_datasets():
-            typer.echo(known)
+    if name is not None:
+        _explain_dataset(name, root)
         return
-    dataset = load_dataset(name, root)
-    files = find_files(dataset)
-    typer.echo(f"{dataset.name}: {dataset.title}\n  home     {dataset.home}\n  licence  {dataset.licence}")
-    typer.echo(f"  patches  {dataset.patch.patch_size}x{dataset.patch.patch_size} every {dataset.patch.step} pixels")
-    typer.echo(f"  images   {len(files)}")
-    for folder in dataset.folders:
-        typer.echo(f"  folder   {folder.path}")
+    typer.echo(f"{'dataset':12}{'images':>8}{'copies':>11}  title")
+    for description in map(describe_dataset, list_datasets()):
+        images = _or_unknown(description.num_images)
+        typer.echo(f"{description.name:12}{images:>8}{description.multiscale.variant:>11}  {description.title}")
+
+
+def _explain_dataset(name: str, root: str | None) -> None:
+    from ssl_data.pipeline.datasets import describe_dataset, locate_folders, root_folder
+
+    description = describe_dataset(name)
+    base = root_folder(name, root)
+    patch, multiscale = description.patch, description.multiscale
+    typer.echo(f"{description.name}: {description.title}")
+    _print_rows(
+        ("home", description.home),
+        ("licence", description.licence),
+        ("get it", description.obtain),
+        ("parts", ", ".join(part.name for part in description.parts)),
+        ("images", _or_unknown(description.num_images)),
+        ("copies", multiscale.variant + _shortest_edge(multiscale)),
+        ("patches", f"{patch.patch_size}x{patch.patch_size} every {patch.step} pixels"),
+        ("build", f"ssl-data build --dataset {name} --root {base} --out STORE"),
+    )
+    _print_places(description, base, locate_folders(description, base))
+
+
+def _print_places(description: DatasetDescription, base: Path, located: dict[FolderDescription, Folder | None]) -> None:
+    """Every folder of a dataset, and the one of all of them where there may be one."""
+    for include in description.includes:
+        _print_places(include, base, located)
+    for part in description.folders:
+        typer.echo(f"\n{part.name or 'folder'}: {_or_unknown(part.num_images)} images{_drawn(part)}")
+        _print_place(part, base, located.get(part))
+    if description.merged is not None:
+        typer.echo(f"\nor {description.merged.name} in one folder: {_or_unknown(description.merged.num_images)} images")
+        _print_place(description.merged, base, located.get(description.merged))
+
+
+def _shortest_edge(multiscale: MultiscaleSpec) -> str:
+    return "" if multiscale.variant == "none" else f", the smallest with a shorter side of {multiscale.shortest_edge}"
+
+
+def _drawn(folder: FolderDescription) -> str:
+    if folder.subset is None:
+        return ""
+    return f", drawn from {_or_unknown(folder.expected_images)} by name, seed {folder.subset.seed}"
+
+
+def _print_place(part: FolderDescription, base: Path, found: Folder | None) -> None:
+    """Where a part of a dataset is, or where it was looked for."""
+    from ssl_data.pipeline.datasets import candidate_folders
+    from ssl_data.pipeline.sources import count_images
+
+    if found is None:
+        rows = [("not at", str(path)) for path in candidate_folders(part, base)]
+    else:
+        rows = [("found", f"{found.path}, {counted(count_images(found), 'image')}")]
+    _print_rows(("home", part.home), ("licence", part.licence), ("get it", part.obtain), *rows)
+
+
+def _print_rows(*rows: tuple[str, str]) -> None:
+    """Label and text, wrapped; rows without a text are left out."""
+    paragraph = textwrap.TextWrapper(
+        118, initial_indent="  ", subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False
+    )
+    for label, text in rows:
+        if text:
+            typer.echo(paragraph.fill(f"{label:10}{text}"))
 
 
 def _recipes(name: str | None) -> None:
     from ssl_data.training.recipes import list_recipes, load_recipe
 
     if name is not None:
-        _explain(load_recipe(name))
+        _explain_recipe(load_recipe(name))
         return
     typer.echo(f"{'recipe':22}{'crop':>6}{'batch':>7}{'beta':>7}  {'edge stride':13}{'degradation':17}dataset")
     for recipe in map(load_recipe, list_recipes()):
@@ -55,16 +121,13 @@ def _recipes(name: str | None) -> None:
         )
 
 
-def _explain(recipe: Recipe) -> None:
+def _explain_recipe(recipe: Recipe) -> None:
     flips = [flip for flip in ("hflip", "vflip", "transpose") if getattr(recipe, flip)]
     gpus = "each GPU" if recipe.batch_gpus == 1 else f"{recipe.batch_gpus} GPUs together"
     ssg = ", ".join(f"{name} {value}" for name, value in recipe.ssg.to_dict().items())
     lq_scale = f" --lq-scale {recipe.scale}" if recipe.degradation == "bicubic" else ""
-    paragraph = textwrap.TextWrapper(
-        118, initial_indent="  ", subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False
-    )
     typer.echo(f"{recipe.name}: {recipe.title}")
-    rows = (
+    _print_rows(
         ("source", recipe.source),
         ("dataset", recipe.dataset),
         ("build", f"ssl-data build --edge-stride {recipe.edge.edge_stride}{lq_scale} --dataset ... --out STORE"),
@@ -77,8 +140,6 @@ def _explain(recipe: Recipe) -> None:
         ("degraded", recipe.degradation),
         *(("note", note) for note in recipe.notes),
     )
-    for label, value in rows:
-        typer.echo(paragraph.fill(f"{label:10}{value}"))
 
 
 def _or_unknown(value: float | None) -> str:

@@ -23,6 +23,8 @@ __all__ = [
     "Compression",
     "EdgeSpec",
     "ImageSpec",
+    "MultiscaleSpec",
+    "MultiscaleVariant",
     "PatchSpec",
     "SSGSpec",
     "SmallImages",
@@ -34,6 +36,7 @@ __all__ = [
 Boundary = Literal["zero", "image"]
 Compression = Literal["fast", "balanced", "small"]
 SmallImages = Literal["reject", "upscale"]
+MultiscaleVariant = Literal["none", "gan", "diffusion"]
 
 MAX_PIXELS = 512_000_000
 """Images that announce more pixels than this are usually meant to exhaust the memory of whoever opens them."""
@@ -193,6 +196,25 @@ class PatchSpec(_Spec):
         _require_int(self, "patch_size", 1)
         _require_int(self, "step", 1)
         _require_int(self, "tail_threshold", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiscaleSpec(_Spec):
+    """Reduced copies of each image that are cut into patches as well (the authors' preparation)."""
+
+    variant: MultiscaleVariant = "none"
+    """"none": only the image itself. "gan": copies at 3/4, 3/5 and 1/3 of its size, each only where its shorter side is
+    at least `shortest_edge`, and a copy whose shorter side is `shortest_edge`. "diffusion": the three copies always,
+    and that one. In both, the image itself only where its shorter side is at least `shortest_edge`."""
+    shortest_edge: int = 512
+    """In pixels."""
+
+    def __post_init__(self) -> None:
+        known = self.variant in get_args(MultiscaleVariant)
+        _require(self, "variant", known, "be 'none', 'gan' or 'diffusion'")
+        _require_int(self, "shortest_edge", 1)
+        used = self.variant != "none" or self.shortest_edge == MultiscaleSpec.shortest_edge
+        _require(self, "shortest_edge", used, f"be {MultiscaleSpec.shortest_edge} where the variant is 'none'")
 
 
 @dataclass(frozen=True, kw_only=True)

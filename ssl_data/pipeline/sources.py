@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssl_data.config import MAX_PIXELS, fingerprint
 from ssl_data.errors import DatasetError, SourceError, one_line
+from ssl_data.pipeline.datasets import DatasetWarning, draw_subset
 from ssl_data.pipeline.decode import image_size, read_file
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ssl_data.errors import ReasonCode
     from ssl_data.pipeline.datasets import Dataset, Folder
 
-__all__ = ["IMAGE_SUFFIXES", "Source", "find_files", "scan_sources", "sources_fingerprint"]
+__all__ = ["IMAGE_SUFFIXES", "Source", "count_images", "find_files", "scan_sources", "sources_fingerprint"]
 
 _READ = ".apng .bmp .dib .gif .jfif .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp"
 _NOT_READ = ".avif .exr .hdr .heic .heif .ico .j2k .jp2 .jpx .jxl .psd .svg .tga"
@@ -52,19 +54,49 @@ class Source:
         return {"source": self.name, **{name: getattr(self, name) for name in names}}
 
 
-def find_files(dataset: Dataset) -> list[tuple[str, Path]]:
+def find_files(dataset: Dataset, *, strict: bool = False) -> list[tuple[str, Path]]:
     """Name and path of every image file, sorted by name, whatever the order of folders and directory entries.
+
+    Parameters
+    ----------
+    strict : bool
+        Whether another number of images than the dataset expects is an error; else it is a `DatasetWarning`.
 
     Raises
     ------
     DatasetError
         If a file that the dataset lists is missing, or there is no image file at all.
     """
-    found = sorted(entry for folder in dataset.folders for entry in _files_of(folder))
+    found, surprises = [], []
+    for folder in dataset.folders:
+        files = dict(_files_of(folder))
+        if folder.expected_images not in {None, len(files)}:
+            surprises.append(f"{folder.path} holds {len(files)} images, expected are {folder.expected_images}")
+        found += [(name, files[name]) for name in draw_subset(files, folder.subset)]
+    _report_surprises(surprises, strict=strict)
+    found.sort()
     if not found:
         places = ", ".join(str(folder.path) for folder in dataset.folders)
         raise DatasetError(f"no image files below {places} (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
     return found
+
+
+def count_images(folder: Folder) -> int:
+    """Image files in a folder, before a subset is drawn.
+
+    Raises
+    ------
+    DatasetError
+        See `find_files`.
+    """
+    return sum(1 for _ in _files_of(folder))
+
+
+def _report_surprises(surprises: list[str], *, strict: bool) -> None:
+    if surprises and strict:
+        raise DatasetError("\n".join([*surprises, "Complete the dataset, or build without --strict"]))
+    for surprise in surprises:
+        warnings.warn(f"{surprise}; the store is made of what is there", DatasetWarning, stacklevel=3)
 
 
 def _files_of(folder: Folder) -> Iterator[tuple[str, Path]]:

@@ -203,10 +203,42 @@ def test_the_version_is_printed():
 
 
 def test_datasets_are_listed_and_explained(photographs):
-    assert "sample" in run("datasets").stdout.split()
+    listed = run("datasets").stdout
+    assert {"DIV2K", "Flickr2K", "OST", "DF2K", "DF2K_OST", "DIV8K", "FFHQ", "sample"} <= set(listed.split())
     explained = run("datasets", "sample").stdout
     assert "256x256" in explained
-    assert "images   6" in explained
+    assert f"found     {photographs}, 6 images" in explained
+
+
+def test_a_dataset_that_is_not_there_is_explained_all_the_same(tmp_path):
+    write_images(tmp_path / "Flickr2K" / "Flickr2K_HR", [(8, 8)])
+    done = run("datasets", "DF2K_OST", "--root", tmp_path)
+    assert done.returncode == 0
+    shown = " ".join(done.stdout.split())
+    for text in (
+        "parts DIV2K, Flickr2K, OST",
+        "images 13774",
+        "copies gan, the smallest with a shorter side of 512",
+        "512x512 every 256 pixels",
+        "DIV2K: 800 images",
+        "academic research only",
+        f"not at {tmp_path}/DIV2K/DIV2K_train_HR",
+        f"found {tmp_path}/Flickr2K/Flickr2K_HR, 1 image",
+        "https://github.com/xinntao/SFTGAN",
+        "or DF2K in one folder: 3450 images",
+        "or DF2K_OST in one folder: 13774 images",
+        f"not at {tmp_path}/DF2K_OST",
+    ):
+        assert text in shown, text
+    drawn = run("datasets", "FFHQ", env={**os.environ, "SSL_DATA_ROOT": str(tmp_path)}).stdout
+    assert "10000 images, drawn from 70000 by name, seed 0" in drawn
+    assert f"not at    {tmp_path}/ffhq-dataset/images1024x1024" in drawn
+
+
+def test_a_directory_or_a_file_of_ones_own_is_explained_too(images, tmp_path):
+    assert f"found     {images}, 2 images" in run("datasets", images).stdout
+    (tmp_path / "mine.yaml").write_text("title: Mine\nfolders: [{path: images}]")
+    assert "mine: Mine" in run("datasets", tmp_path / "mine.yaml").stdout
 
 
 def test_backends_are_known():
