@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ssl_data.cli.render import counted, print_json, print_rejected, show_progress, size
+from ssl_data.cli.render import counted, counted_reasons, print_json, print_rejected, show_progress, size
 from ssl_data.config import (
     MAX_PIXELS,
     Boundary,
     BuildConfig,
     Compression,
+    EdgePatches,
     EdgeSpec,
+    FilterSpec,
     ImageSpec,
+    MultiscaleSpec,
+    MultiscaleVariant,
     PatchSpec,
     SmallImages,
     SSGSpec,
@@ -35,11 +39,28 @@ def build(
     root: Annotated[str | None, typer.Option(help="Folder that holds the datasets. [SSL_DATA_ROOT]")] = None,
     patch_size: Annotated[int | None, typer.Option(help="Side of a patch in pixels. [512]", min=1)] = None,
     step: Annotated[int | None, typer.Option(help="Distance between patches in pixels. [256]", min=1)] = None,
+    edge_patches: Annotated[
+        EdgePatches | None,
+        typer.Option(help="Behind the last full step: a flush patch, none, or spread evenly. [flush]"),
+    ] = None,
+    multiscale: Annotated[
+        MultiscaleVariant | None, typer.Option(help="Cut reduced copies of the images, too. [the dataset's choice]")
+    ] = None,
+    shortest_edge: Annotated[
+        int | None, typer.Option(help="Shorter side of the smallest copy in pixels. [512]", min=1)
+    ] = None,
+    masks: Annotated[str | None, typer.Option(help="Folder of edge masks to be used as given (.mat or .png).")] = None,
     edge_threshold: Annotated[
         float, typer.Option(help="Laplacian above which a pixel is an edge pixel.", min=0)
     ] = 20.0,
     edge_stride: Annotated[int, typer.Option(help="Keep edge pixels with row % n == col % n.", min=1)] = 1,
     boundary: Annotated[Boundary, typer.Option(help="Outside the search area: zeros, or the image.")] = ("zero"),
+    min_edge_density: Annotated[
+        float, typer.Option(help="Leave out patches with a smaller share of edge pixels.", min=0, max=1)
+    ] = 0.0,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Leave out patches with the pixels of an earlier one.")
+    ] = False,
     lq_scale: Annotated[int | None, typer.Option(help="Also store patches reduced by this factor.", min=2)] = None,
     compression: Annotated[Compression, typer.Option(help="Speed or size of the store.")] = "fast",
     small_images: Annotated[SmallImages, typer.Option(help="Those smaller than a patch.")] = "reject",
@@ -50,6 +71,7 @@ def build(
     executor: Annotated[ExecutorName, typer.Option(help="This process, or Ray workers.")] = "serial",
     workers: Annotated[int | None, typer.Option(help="Threads or Ray workers. [all cores]", min=1)] = None,
     ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Insist on the number of images that is expected.")] = False,
     max_bad: Annotated[int, typer.Option(help="Rejected images that are still a success.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -58,19 +80,25 @@ def build(
     Run again after an interruption, the same command goes on where it stopped. Exit code 3: done, but more images than
     --max-bad were rejected; they are listed.
     """
+    from ssl_data.pipeline.datasets import describe_dataset
     from ssl_data.pipeline.executors import make_executor
     from ssl_data.pipeline.run import build as run_build
 
     if ray_address is not None and executor != "ray":
         raise typer.BadParameter("--ray-address needs --executor ray")
 
+    usual = describe_dataset(dataset)
     config = BuildConfig(
         dataset=dataset,
         out=out,
         root=root,
+        strict=strict,
+        masks=masks,
         image=ImageSpec(max_pixels=max_pixels, small_images=small_images),
-        patch=_patch_spec(dataset, root, patch_size, step),
+        multiscale=_multiscale_spec(usual.multiscale, multiscale, shortest_edge),
+        patch=_patch_spec(usual.patch, patch_size, step, edge_patches),
         edge=EdgeSpec(threshold=edge_threshold, edge_stride=edge_stride),
+        filter=FilterSpec(min_edge_density=min_edge_density, drop_duplicates=drop_duplicates),
         ssg=SSGSpec(boundary=boundary),
         store=StoreSpec(lq_scale=lq_scale, compression=compression),
         workers=workers,
@@ -83,15 +111,27 @@ def build(
         raise typer.Exit(EXIT_REJECTED)
 
 
-def _patch_spec(dataset: str, root: str | None, patch_size: int | None, step: int | None) -> PatchSpec | None:
+def _patch_spec(
+    usual: PatchSpec, patch_size: int | None, step: int | None, edge_patches: EdgePatches | None
+) -> PatchSpec:
     """The dataset's own way of cutting, with what the options change; a smaller patch takes its step along."""
-    from ssl_data.pipeline.datasets import load_dataset
-
-    if patch_size is None and step is None:
-        return None
-    usual = load_dataset(dataset, root).patch
     size_in_force = patch_size or usual.patch_size
-    return PatchSpec(patch_size=size_in_force, step=step or min(usual.step, size_in_force))
+    rule = edge_patches or usual.edge_patches
+    return PatchSpec(
+        patch_size=size_in_force,
+        step=step or min(usual.step, size_in_force),
+        tail_threshold=usual.tail_threshold if rule == "flush" else 0,
+        edge_patches=rule,
+    )
+
+
+def _multiscale_spec(
+    usual: MultiscaleSpec, variant: MultiscaleVariant | None, shortest_edge: int | None
+) -> MultiscaleSpec:
+    """The dataset's own copies, with what the options change."""
+    variant_in_force = variant or usual.variant
+    usual_edge = MultiscaleSpec.shortest_edge if variant_in_force == "none" else usual.shortest_edge
+    return MultiscaleSpec(variant=variant_in_force, shortest_edge=shortest_edge or usual_edge)
 
 
 def _print(report: BuildReport) -> None:
@@ -102,6 +142,9 @@ def _print(report: BuildReport) -> None:
     else:
         typer.echo(f"Built {report.out}: {counted(report.num_patches, 'patch')} from {images}")
     _print_summary(report)
+    if report.num_patches != report.num_patches_planned:
+        planned = counted(report.num_patches_planned, "patch")
+        typer.echo(f"  planned      {planned}, left out {counted_reasons(report.num_filtered)}")
     typer.echo(f"  edge pixels  {report.num_edge_pixels:,}; graphs {report.num_graphs:,}")
     typer.echo(f"  size         {size(report.num_bytes)}")
     typer.echo(f"  time         {report.seconds:.1f} s")
@@ -116,9 +159,8 @@ def _print_summary(report: BuildReport) -> None:
 
     if not report.rejected:
         return
-    images, patches = counted(len(report.rejected), "image"), counted(report.num_patches_rejected, "patch")
-    planned = f"{images} of {report.num_sources} found, {patches} of {report.num_patches_planned} planned"
-    typer.echo(f"  rejected     {planned}; listed above and in {report.out}/{REJECTED_PATH}")
+    images = f"{counted(len(report.rejected), 'image')} of {report.num_sources} found"
+    typer.echo(f"  rejected     {images}; listed above and in {report.out}/{REJECTED_PATH}")
     for code, group in report.rejected_by_reason().items():
         examples = ", ".join(one_line(image.source) for image in group[:3]) + (", ..." if len(group) > 3 else "")
         typer.echo(f"    {code:17}{len(group):6,}  {examples}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssl_data.cli.render import counted, print_json, print_rejected, size
+from ssl_data.cli.render import counted, counted_reasons, print_json, print_rejected, size
 
 if TYPE_CHECKING:
     from ssl_data.store.summary import StoreSummary
@@ -33,6 +33,10 @@ def _print(summary: StoreSummary) -> None:
         f"patches       {summary.num_patches:,} of {summary.patch_size}x{summary.patch_size} pixels "
         f"in {counted(summary.num_shards, 'shard')}"
     )
+    if summary.num_patches != summary.num_patches_planned:
+        typer.echo(
+            f"left out      {counted_reasons(summary.num_filtered)} of {summary.num_patches_planned:,} planned patches"
+        )
     typer.echo(
         f"edge density  min {density['min']:.2%}, mean {density['mean']:.2%}, max {density['max']:.2%} of the pixels"
     )
@@ -45,5 +49,5 @@ def _print(summary: StoreSummary) -> None:
         )
     typer.echo("\nspecs")
     for group, fields in summary.spec.items():
-        typer.echo(f"  {group:8}" + ", ".join(f"{name}={value}" for name, value in fields.items()))
+        typer.echo(f"  {group:11}" + ", ".join(f"{name}={value}" for name, value in fields.items()))
     print_rejected(summary.rejected)

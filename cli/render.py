@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ssl_data.pipeline.run import Progress
     from ssl_data.store.manifest import RejectedRecord
 
-__all__ = ["counted", "print_json", "print_rejected", "show_progress", "size"]
+__all__ = ["counted", "counted_reasons", "print_json", "print_rejected", "show_progress", "size"]
 
 _PLAIN_INTERVAL_SECONDS = 5.0
 
@@ -27,6 +27,11 @@ def counted(number: int, noun: str) -> str:
     """A number with its noun: "1 image", "1,234 patches"."""
     plural = "es" if noun.endswith(("ch", "s", "x")) else "s"
     return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def counted_reasons(numbers: dict[str, int]) -> str:
+    """Numbers by reason, those that are not zero: "3 by duplicate, 1 by rejected-image"."""
+    return ", ".join(f"{number:,} by {reason}" for reason, number in numbers.items() if number)
 
 
 def size(num_bytes: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ssl_data.config import BuildConfig, EdgeSpec, ImageSpec, PatchSpec, SSGSpec, StoreSpec
+from ssl_data.config import BuildConfig, EdgeSpec, FilterSpec, ImageSpec, MultiscaleSpec, PatchSpec, SSGSpec, StoreSpec
 from ssl_data.errors import MissingDependencyError, Problem, SSLDataError
 from ssl_data.kernels.edges import edge_mask, edge_pixels
 from ssl_data.kernels.quantize import decode_codes
@@ -29,7 +29,9 @@ __all__ = [
     "BuildConfig",
     "BuildReport",
     "EdgeSpec",
+    "FilterSpec",
     "ImageSpec",
+    "MultiscaleSpec",
     "PatchLoader",
     "PatchSampler",
     "PatchSpec",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self, get_args
 
 from ssl_data.errors import ConfigError
@@ -21,8 +21,11 @@ __all__ = [
     "BuildConfig",
     "BuildSpec",
     "Compression",
+    "EdgePatches",
     "EdgeSpec",
+    "FilterSpec",
     "ImageSpec",
+    "MaskOrigin",
     "MultiscaleSpec",
     "MultiscaleVariant",
     "PatchSpec",
@@ -36,6 +39,8 @@ __all__ = [
 Boundary = Literal["zero", "image"]
 Compression = Literal["fast", "balanced", "small"]
 SmallImages = Literal["reject", "upscale"]
+EdgePatches = Literal["flush", "drop", "min-overlap"]
+MaskOrigin = Literal["computed", "given"]
 MultiscaleVariant = Literal["none", "gan", "diffusion"]
 
 MAX_PIXELS = 512_000_000
@@ -86,12 +91,15 @@ class EdgeSpec(_Spec):
     """A pixel is an edge pixel where the Laplacian of the grey image is greater than this (grey levels)."""
     edge_stride: int = 1
     """Keep edge pixels with ``row % edge_stride == col % edge_stride``; the authors' code calls it ``mask_stride``."""
+    masks: MaskOrigin = "computed"
+    """"computed": by this rule. "given": read from files, which then decide in place of `threshold`."""
 
     def __post_init__(self) -> None:
         threshold_ok = isinstance(self.threshold, int | float) and math.isfinite(self.threshold) and self.threshold >= 0
         _require(self, "threshold", threshold_ok, "be a finite number >= 0")
         object.__setattr__(self, "threshold", float(self.threshold))  # 20 and 20.0 are one spec, with one JSON form
         _require_int(self, "edge_stride", 1)
+        _require(self, "masks", self.masks in get_args(MaskOrigin), "be 'computed' or 'given'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,11 +199,19 @@ class PatchSpec(_Spec):
     """Distance between neighbouring patches, in pixels."""
     tail_threshold: int = 0
     """If more than this many pixels remain behind the last full step, one more patch lies flush with the far side."""
+    edge_patches: EdgePatches = "flush"
+    """What becomes of pixels behind the last full step. "flush": as `tail_threshold` says. "drop": they are in no
+    patch. "min-overlap": the patches are spread evenly from side to side, neighbours more than half a step apart."""
 
     def __post_init__(self) -> None:
         _require_int(self, "patch_size", 1)
         _require_int(self, "step", 1)
         _require_int(self, "tail_threshold", 0)
+        _require(
+            self, "edge_patches", self.edge_patches in get_args(EdgePatches), "be 'flush', 'drop' or 'min-overlap'"
+        )
+        only_flush = self.tail_threshold == 0 or self.edge_patches == "flush"
+        _require(self, "tail_threshold", only_flush, f"be 0 with edge_patches {self.edge_patches!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +231,23 @@ class MultiscaleSpec(_Spec):
         _require_int(self, "shortest_edge", 1)
         used = self.variant != "none" or self.shortest_edge == MultiscaleSpec.shortest_edge
         _require(self, "shortest_edge", used, f"be {MultiscaleSpec.shortest_edge} where the variant is 'none'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterSpec(_Spec):
+    """Which patches are left out. Each of them stays in the manifest, with the reason."""
+
+    min_edge_density: float = 0.0
+    """Smallest share of edge pixels (before edge_stride) of a patch that is kept, 0 to 1."""
+    drop_duplicates: bool = False
+    """Whether, of several patches with equal pixels, only the first is kept."""
+
+    def __post_init__(self) -> None:
+        density = self.min_edge_density
+        density_ok = type(density) in {int, float} and 0 <= density <= 1
+        _require(self, "min_edge_density", density_ok, "be a number from 0 to 1")
+        object.__setattr__(self, "min_edge_density", float(density))
+        _require(self, "drop_duplicates", type(self.drop_duplicates) is bool, "be true or false")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,11 +274,13 @@ class StoreSpec(_Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSpec:
-    """The five specs that, together with the sources, decide every byte of a store."""
+    """The seven specs that, together with the sources, decide every byte of a store."""
 
     image: ImageSpec = field(default_factory=ImageSpec)
+    multiscale: MultiscaleSpec = field(default_factory=MultiscaleSpec)
     patch: PatchSpec = field(default_factory=PatchSpec)
     edge: EdgeSpec = field(default_factory=EdgeSpec)
+    filter: FilterSpec = field(default_factory=FilterSpec)
     ssg: SSGSpec = field(default_factory=SSGSpec)
     store: StoreSpec = field(default_factory=StoreSpec)
 
@@ -265,6 +300,16 @@ class BuildSpec:
             raise ConfigError(
                 f"PatchSpec.patch_size must be a multiple of lq_scale, got {self.patch.patch_size} and {scale}"
             )
+        if self.edge.masks == "given" and self.multiscale.variant != "none":
+            raise ConfigError(
+                "MultiscaleSpec.variant must be 'none' with given masks, which fit the images as they are, "
+                f"got {self.multiscale.variant!r}"
+            )
+        if self.edge.masks == "given" and self.image.small_images != "reject":
+            raise ConfigError(
+                "ImageSpec.small_images must be 'reject' with given masks, which fit the images as they are, "
+                f"got {self.image.small_images!r}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The specs as plain JSON values."""
@@ -275,8 +320,10 @@ class BuildSpec:
         """The specs with these fields, see `to_dict`."""
         return cls(
             image=ImageSpec.from_dict(values["image"]),
+            multiscale=MultiscaleSpec.from_dict(values["multiscale"]),
             patch=PatchSpec.from_dict(values["patch"]),
             edge=EdgeSpec.from_dict(values["edge"]),
+            filter=FilterSpec.from_dict(values["filter"]),
             ssg=SSGSpec.from_dict(values["ssg"]),
             store=StoreSpec.from_dict(values["store"]),
         )
@@ -284,7 +331,7 @@ class BuildSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
-    """Everything a build needs to know; the five specs decide the bytes, the rest only where and how fast."""
+    """Everything a build needs to know; the specs decide the bytes, the rest only from where, whereto and how fast."""
 
     dataset: str
     """Name of a known dataset, a directory of images, or a dataset file (``.yaml``)."""
@@ -292,12 +339,20 @@ class BuildConfig:
     """Where the store goes."""
     root: str | None = None
     """Folder that holds the datasets' folders; the environment variable ``SSL_DATA_ROOT`` where not given."""
+    strict: bool = False
+    """Whether a folder with another number of images than its dataset file expects is an error, not a warning."""
+    masks: str | None = None
+    """Folder of edge masks (``.mat`` or ``.png``) by the names of the images; computed where not given."""
     image: ImageSpec = field(default_factory=ImageSpec)
     """Which images are taken."""
+    multiscale: MultiscaleSpec | None = None
+    """Reduced copies of images; the dataset's own choice, else none, where not given."""
     patch: PatchSpec | None = None
     """How images are cut; the dataset's own choice, else the defaults of `PatchSpec`, where not given."""
     edge: EdgeSpec = field(default_factory=EdgeSpec)
     """Which pixels are edge pixels."""
+    filter: FilterSpec = field(default_factory=FilterSpec)
+    """Which patches are left out."""
     ssg: SSGSpec = field(default_factory=SSGSpec)
     """The graph computed for each."""
     store: StoreSpec = field(default_factory=StoreSpec)
@@ -305,10 +360,17 @@ class BuildConfig:
     workers: int | None = None
     """Processes (Ray) or threads (serial); all usable cores where not given."""
 
-    def spec(self, default_patch: PatchSpec) -> BuildSpec:
+    def spec(self, default_patch: PatchSpec, default_multiscale: MultiscaleSpec) -> BuildSpec:
         """The specs in force, with the dataset's own way of cutting where none was asked for."""
-        patch = self.patch or default_patch
-        return BuildSpec(image=self.image, patch=patch, edge=self.edge, ssg=self.ssg, store=self.store)
+        return BuildSpec(
+            image=self.image,
+            multiscale=self.multiscale or default_multiscale,
+            patch=self.patch or default_patch,
+            edge=replace(self.edge, masks="computed" if self.masks is None else "given"),
+            filter=self.filter,
+            ssg=self.ssg,
+            store=self.store,
+        )
 
     def __post_init__(self) -> None:
         for name in ("dataset", "out"):
@@ -316,6 +378,9 @@ class BuildConfig:
                 self, name, isinstance(getattr(self, name), str) and bool(getattr(self, name)), "be a non-empty string"
             )
         _require(self, "out", "://" not in self.out, "be a local folder")
+        _require(self, "masks", self.masks != "", "be a folder")
+        if self.edge.masks == "given" and self.masks is None:
+            raise ConfigError("BuildConfig.masks must name the folder of the given masks, got None")
         if self.workers is not None:
             _require_int(self, "workers", 1)
 

@@ -60,6 +60,8 @@ ReasonCode = Literal[
     "corrupt",
     "too_large",
     "too_small",
+    "no_mask",
+    "bad_mask",
 ]
 """Why an image is rejected, for programs; docs/inputs.md explains each."""
 

@@ -4,7 +4,17 @@ import dataclasses
 
 import pytest
 
-from ssl_data import BuildConfig, EdgeSpec, PatchSpec, SSGSpec, SSLDataError, StoreSpec
+from ssl_data import (
+    BuildConfig,
+    EdgeSpec,
+    FilterSpec,
+    ImageSpec,
+    MultiscaleSpec,
+    PatchSpec,
+    SSGSpec,
+    SSLDataError,
+    StoreSpec,
+)
 from ssl_data.config import BuildSpec, canonical_json, fingerprint
 from ssl_data.errors import ConfigError
 
@@ -28,6 +38,37 @@ from ssl_data.errors import ConfigError
             "StoreSpec.compression must be 'fast', 'balanced' or 'small', got 'best'",
         ),
         (lambda: StoreSpec(lq_scale=1), "StoreSpec.lq_scale must be an integer >= 2, got 1"),
+        (
+            lambda: PatchSpec(edge_patches="centre"),
+            "PatchSpec.edge_patches must be 'flush', 'drop' or 'min-overlap', got 'centre'",
+        ),
+        (
+            lambda: PatchSpec(tail_threshold=3, edge_patches="drop"),
+            "PatchSpec.tail_threshold must be 0 with edge_patches 'drop', got 3",
+        ),
+        (
+            lambda: MultiscaleSpec(variant="all"),
+            "MultiscaleSpec.variant must be 'none', 'gan' or 'diffusion', got 'all'",
+        ),
+        (
+            lambda: MultiscaleSpec(shortest_edge=256),
+            "MultiscaleSpec.shortest_edge must be 512 where the variant is 'none', got 256",
+        ),
+        (lambda: FilterSpec(min_edge_density=1.1), "FilterSpec.min_edge_density must be a number from 0 to 1, got 1.1"),
+        (lambda: FilterSpec(drop_duplicates=1), "FilterSpec.drop_duplicates must be true or false, got 1"),
+        (lambda: EdgeSpec(masks="mine"), "EdgeSpec.masks must be 'computed' or 'given', got 'mine'"),
+        (
+            lambda: BuildConfig(dataset="x", out="x", edge=EdgeSpec(masks="given")),
+            "BuildConfig.masks must name the folder of the given masks, got None",
+        ),
+        (
+            lambda: BuildSpec(edge=EdgeSpec(masks="given"), multiscale=MultiscaleSpec(variant="gan")),
+            "MultiscaleSpec.variant must be 'none' with given masks, which fit the images as they are, got 'gan'",
+        ),
+        (
+            lambda: BuildSpec(edge=EdgeSpec(masks="given"), image=ImageSpec(small_images="upscale")),
+            "ImageSpec.small_images must be 'reject' with given masks, which fit the images as they are, got 'upscale'",
+        ),
         (lambda: BuildConfig(dataset="", out="x"), "BuildConfig.dataset must be a non-empty string, got ''"),
         (lambda: SSGSpec(bandwidth=True), "SSGSpec.bandwidth must be a finite number > 0, got True"),
         (
@@ -87,4 +128,4 @@ def test_unknown_fields_are_refused():
 
 
 def test_fingerprints_do_not_change_between_versions():
-    assert fingerprint(BuildSpec().to_dict()) == "803a1398f3d5ab04b5cad7aadbc14ed605777c66708c222cc8b9feec14d6c6e8"
+    assert fingerprint(BuildSpec().to_dict()) == "b9a250006882dfcd5b8bf2562356084bf9329200c153f2a0b213c1497e7dddf0"

@@ -11,31 +11,20 @@ if TYPE_CHECKING:
 
     from ssl_data.config import PatchSpec
 
-__all__ = ["enlarged_size", "grid_positions", "patch_grid"]
+__all__ = ["grid_positions", "patch_grid"]
 
 
-def enlarged_size(height: int, width: int, shortest_side: int) -> tuple[int, int]:
-    """Height and width of an image after enlarging it until its shortest side has a size; as they are, if it has.
-
-    Examples
-    --------
-    >>> enlarged_size(300, 450, 512)
-    (512, 768)
-    >>> enlarged_size(600, 450, 128)
-    (600, 450)
-    """
-    shortest = min(height, width)
-    if shortest >= shortest_side:
-        return height, width
-    rounded = ((2 * side * shortest_side + shortest) // (2 * shortest) for side in (height, width))
-    return next(rounded), next(rounded)
-
-
-def grid_positions(length: int, *, patch_size: int, step: int, tail_threshold: int) -> list[int]:
+def grid_positions(length: int, spec: PatchSpec) -> list[int]:
     """First pixels of the patches along one axis.
 
-    Patches start at 0, step, 2 step, ... as long as they fit. If more than `tail_threshold` pixels remain behind the
-    last of them, one more is laid flush with the far side (the rule of the authors' sub-image script).
+    Patches start at 0, step, 2 step, ... as long as they fit. What happens to the pixels behind the last of them is the
+    choice of `PatchSpec.edge_patches`:
+
+    * "flush": if they are more than `tail_threshold`, one more patch is laid flush with the far side (the rule of the
+      authors' sub-image script). It may be a copy of its neighbour, shifted by as little as a pixel.
+    * "drop": they are in no patch.
+    * "min-overlap": the patches are spread evenly from side to side, as many as come closest to `step`. Neighbours are
+      more than half a step apart; a single patch lies in the middle.
 
     Parameters
     ----------
@@ -49,25 +38,28 @@ def grid_positions(length: int, *, patch_size: int, step: int, tail_threshold: i
 
     Examples
     --------
-    >>> grid_positions(1201, patch_size=512, step=256, tail_threshold=0)
-    [0, 256, 512, 689]
-    >>> grid_positions(511, patch_size=512, step=256, tail_threshold=0)
+    >>> from ssl_data.config import PatchSpec
+    >>> [grid_positions(1201, PatchSpec(edge_patches=rule)) for rule in ("flush", "drop", "min-overlap")]
+    [[0, 256, 512, 689], [0, 256, 512], [0, 229, 459, 689]]
+    >>> [grid_positions(769, PatchSpec(edge_patches=rule)) for rule in ("flush", "drop", "min-overlap")]
+    [[0, 256, 257], [0, 256], [0, 257]]
+    >>> grid_positions(511, PatchSpec())
     []
     """
-    if length < patch_size:
+    room = length - spec.patch_size
+    if room < 0:
         return []
-    last = (length - patch_size) // step * step
-    positions = list(range(0, last + 1, step))
-    if length - patch_size - last > tail_threshold:
-        positions.append(length - patch_size)
+    if spec.edge_patches == "min-overlap":
+        intervals = (2 * room + spec.step - 1) // (2 * spec.step)  # room / step, rounded, half down
+        return [index * room // intervals for index in range(intervals + 1)] if intervals else [room // 2]
+    positions = list(range(0, room + 1, spec.step))
+    if spec.edge_patches == "flush" and room - positions[-1] > spec.tail_threshold:
+        positions.append(room)
     return positions
 
 
 def patch_grid(height: int, width: int, spec: PatchSpec) -> NDArray[np.int32]:
     """Top left corners of all patches of an image: int32 (P, 2) row, col in row-major order."""
-    rows, cols = (
-        grid_positions(side, patch_size=spec.patch_size, step=spec.step, tail_threshold=spec.tail_threshold)
-        for side in (height, width)
-    )
+    rows, cols = grid_positions(height, spec), grid_positions(width, spec)
     corners = np.array([(row, col) for row in rows for col in cols], dtype=np.int32)
     return corners.reshape(-1, 2)

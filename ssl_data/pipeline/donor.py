@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssl_data.errors import BuildError, one_line
 from ssl_data.store.layout import EDGE_MASK, GT, lq_name
@@ -41,20 +42,26 @@ class Donor:
         return replace(self, first_index=chosen)
 
 
-def copy_patch(sink: ShardSink, slot: int, donor: Donor, index: int, patch_id: str) -> tuple[int, int, int]:
-    """Write one patch of the donor; return its number of edge pixels (before edge_stride) and its rows in ``ssg``.
+def copy_patch(sink: ShardSink, slot: int, donor: Donor, index: int, patch_id: str) -> dict[str, Any]:
+    """Write one patch of the donor; return what its record says of the pixels, and of its rows in ``ssg``.
 
     Equal values are encoded to equal bytes, so that a copy cannot be told from a patch that was computed.
     """
     store = _opened(donor.root, donor.fingerprint)
     if store.patch_id(index) != patch_id:
         raise BuildError(f"{donor.root} has {one_line(store.patch_id(index))} where {one_line(patch_id)} should be")
-    sink.write_image(GT, slot, store.read_gt(index))
+    gt = store.read_gt(index)
+    sink.write_image(GT, slot, gt)
     sink.write_image(EDGE_MASK, slot, store.read_edge_mask(index))
     if store.lq_scale is not None:
         sink.write_image(lq_name(store.lq_scale), slot, store.read_lq(index))
     start, count = sink.write_graphs(_graph_blocks(store, index))
-    return int(store.num_edge_pixels[index]), start, count
+    return {
+        "num_edge_pixels": int(store.num_edge_pixels[index]),
+        "gt_sha256": hashlib.sha256(gt.data).hexdigest(),
+        "start": start,
+        "count": count,
+    }
 
 
 @lru_cache(maxsize=1)

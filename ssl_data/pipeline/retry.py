@@ -97,12 +97,16 @@ def refuse_other_changes(root: Path, plan: BuildPlan) -> None:
 
 
 def make_donor(root: Path) -> Donor:
-    """What a finished store can give to one in which the images that it used are unchanged."""
+    """What a finished store can give to one in which the images that it used are unchanged.
+
+    Images with a filtered patch are made anew: what is a duplicate now may be none beside other images.
+    """
     patches = read_table(LocalSource(root), PATCHES_PATH, PATCH_SCHEMA)
-    filled = patches.filter(patches["rejected"].is_null())["source"].to_pylist()
+    incomplete = set(patches.filter(patches["filtered"].is_valid())["source"].to_pylist())
     first_index: dict[str, int] = {}
-    for index, name in enumerate(filled):
-        first_index.setdefault(name, index)
+    for index, name in enumerate(patches.filter(patches["filtered"].is_null())["source"].to_pylist()):
+        if name not in incomplete:
+            first_index.setdefault(name, index)
     return Donor(root=root, fingerprint=open_store(root).attributes["fingerprint"], first_index=first_index)
 
 
@@ -117,14 +121,10 @@ def adopt_shards(jobs: Sequence[ShardJob], donor: Donor) -> None:
 
 def _same_shard(job: ShardJob, donor: Donor, old: StorePlan) -> ShardRecord | None:
     """The donor's shard of that number, if it holds the same patches in the same slots."""
-    if job.shard >= old.num_shards or any(task.name not in donor.first_index for task in job.tasks):
+    if job.shard >= old.num_shards or any(task.source.name not in donor.first_index for task in job.tasks):
         return None
     record = committed_record(donor.root, old, job.shard)
-    planned = [
-        (slot, task.patch_id(corner))
-        for task in job.tasks
-        for slot, corner in zip(task.slots, task.corners, strict=True)
-    ]
+    planned = [(patch.slot, patch.patch_id) for task in job.tasks for patch in task.patches]
     if record is None or [(patch.slot, patch.patch_id) for patch in record.patches] != planned:
         return None
     return record

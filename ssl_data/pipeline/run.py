@@ -16,6 +16,7 @@ from ssl_data.pipeline.datasets import load_dataset
 from ssl_data.pipeline.donor import close_donor
 from ssl_data.pipeline.executors import Executor, ExecutorName, make_executor, usable_cores
 from ssl_data.pipeline.job import ShardResult, run_shard, summarize
+from ssl_data.pipeline.masks import attach_masks
 from ssl_data.pipeline.plan import BuildPlan, make_plan, shard_jobs
 from ssl_data.pipeline.retry import (
     LOCK_NAME,
@@ -72,12 +73,13 @@ class BuildReport:
     num_sources: int
     """Image files found."""
     num_sources_used: int
-    """Those that are in the store; the others are rejected."""
+    """Those that are not rejected."""
     num_patches_planned: int
+    """Patches in the store and patches left out."""
     num_patches: int
-    """Those that are in the store."""
-    num_patches_rejected: int
-    """Those of images whose pixels turned out to be broken."""
+    """Patches in the store."""
+    num_filtered: dict[str, int]
+    """Patches left out, by reason: "rejected-image" (broken pixels), "edge-density", "duplicate"."""
     num_shards: int
     num_shards_reused: int
     """Shards that an earlier run had committed."""
@@ -111,15 +113,17 @@ class BuildReport:
 def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = None) -> BuildPlan:
     """Find the images of the dataset, hash them, read their headers, and lay out the store. Nothing is written."""
     dataset = load_dataset(config.dataset, config.root)
-    spec = config.spec(dataset.patch)
-    files = find_files(dataset)
+    spec = config.spec(dataset.patch, dataset.multiscale)
+    files = find_files(dataset, strict=config.strict)
+    num_threads = config.workers or usable_cores()
 
     def on_file(done: int) -> None:
         if progress is not None:
             progress(Progress(phase="scan", done=done, total=len(files)))
 
-    num_threads = config.workers or usable_cores()
     sources = scan_sources(files, num_threads=num_threads, max_pixels=spec.image.max_pixels, on_file=on_file)
+    if config.masks is not None:
+        sources = attach_masks(sources, config.masks, num_threads=num_threads)
     plan = make_plan(sources, dataset=dataset.name, spec=spec)
     if plan.store.num_slots == 0:
         reasons = "; ".join(f"{one_line(image.source)}: {image.reason}" for image in plan.rejected[:5])
@@ -217,7 +221,7 @@ def _make(
         jobs = shard_jobs(plan, range(plan.store.num_shards), root=root, num_threads=executor.num_threads)
         if donor is not None:
             adopt_shards(jobs, donor)
-            jobs = [replace(job, donor=donor.of({task.name for task in job.tasks})) for job in jobs]
+            jobs = [replace(job, donor=donor.of({task.source.name for task in job.tasks})) for job in jobs]
         reused = _committed(root, plan.store)
         made = _make_shards([job for job in jobs if job.shard not in reused], reused, executor, progress)
         finalize_store(root, plan.store)
@@ -264,7 +268,7 @@ def _refuse_other_build(root: Path, plan: BuildPlan) -> None:
     stored = read_plan(root)
     if stored is None or stored.fingerprint == plan.store.fingerprint:
         return
-    sources = {source.name: source.sha256 for source in plan.sources}
+    sources = {source.name: source.identity for source in plan.sources}
     differences = explain_differences(root, stored, plan.store, sources)
     remedy = "Build with the same options, name another --out, or remove the store"
     if only_rejected_changed(root, plan):
@@ -328,7 +332,6 @@ def _report(
     *,
     nothing_to_do: bool,
 ) -> BuildReport:
-    totals = _sum_up(results, plan.store.num_shards)
     stored = open_store(config.out).attributes
     return BuildReport(
         out=config.out,
@@ -337,13 +340,13 @@ def _report(
         num_sources=len(plan.sources),
         num_sources_used=stored["num_sources"],
         num_patches_planned=plan.store.num_slots,
-        num_patches=totals.num_patches,
-        num_patches_rejected=sum(result.num_patches_rejected for result in results),
+        num_patches=stored["num_patches"],
+        num_filtered=stored["num_filtered"],
         num_shards=plan.store.num_shards,
         num_shards_reused=num_reused,
         num_edge_pixels=stored["num_edge_pixels"],
-        num_graphs=totals.num_graphs,
-        num_bytes=totals.num_bytes,
+        num_graphs=stored["num_graphs"],
+        num_bytes=sum(result.num_bytes for result in results),
         seconds=seconds,
         nothing_to_do=nothing_to_do,
         rejected=tuple(sorted({*plan.rejected, *(image for result in results for image in result.rejected)})),

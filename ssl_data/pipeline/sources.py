@@ -13,6 +13,7 @@ from ssl_data.config import MAX_PIXELS, fingerprint
 from ssl_data.errors import DatasetError, SourceError, one_line
 from ssl_data.pipeline.datasets import DatasetWarning, draw_subset
 from ssl_data.pipeline.decode import image_size, read_file
+from ssl_data.store.plan import source_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,10 +48,18 @@ class Source:
     """Why it cannot be used."""
     reason_code: ReasonCode | None = None
     """What kind of reason that is."""
+    mask_path: Path | None = None
+    """File of the given edge mask, see `ssl_data.pipeline.masks`; None where masks are computed."""
+    mask_sha256: str | None = None
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What makes two sources of one name the same."""
+        return source_identity(self.sha256, self.mask_sha256)
 
     def to_row(self) -> dict[str, Any]:
         """As a row of ``manifest/sources.parquet``; the path belongs to this machine and stays out."""
-        names = ("sha256", "num_bytes", "height", "width", "rejected", "reason_code")
+        names = ("sha256", "num_bytes", "height", "width", "mask_sha256", "rejected", "reason_code")
         return {"source": self.name, **{name: getattr(self, name) for name in names}}
 
 
@@ -195,4 +204,4 @@ def _refuse_bad_name(name: str) -> None:
 
 def sources_fingerprint(sources: Sequence[Source]) -> str:
     """SHA-256 over names and contents; where the files lie does not matter."""
-    return fingerprint(sorted((source.name, source.sha256) for source in sources))
+    return fingerprint(sorted((source.name, *source.identity) for source in sources))

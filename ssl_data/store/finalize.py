@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from ssl_data.store.layout import (
 from ssl_data.store.local import LocalFile, LocalSource
 from ssl_data.store.manifest import (
     FILE_SCHEMA,
+    FILTERS,
     PATCH_SCHEMA,
     REJECTED_SCHEMA,
     SOURCE_SCHEMA,
@@ -109,6 +111,8 @@ def finalize_store(root: Path, plan: StorePlan) -> dict[str, Any]:
 def _finalize(root: Path, plan: StorePlan, records: list[ShardRecord]) -> dict[str, Any]:
     work_dir = root / WORK_DIR
     patches = [patch for record in records for patch in record.patches]
+    if plan.spec.filter.drop_duplicates:
+        patches = _without_duplicates(patches)
     rejected = _rejected(root, patches)
     written = {
         PATCHES_PATH: encode_table(PATCH_SCHEMA, patches),
@@ -129,6 +133,21 @@ def _finalize(root: Path, plan: StorePlan, records: list[ShardRecord]) -> dict[s
     write_atomic(root / ROOT_METADATA, group[ROOT_METADATA].to_bytes(), work_dir)
     shutil.rmtree(work_dir)
     return description
+
+
+def _without_duplicates(patches: list[PatchRecord]) -> list[PatchRecord]:
+    """Empty the slots of patches whose pixels a patch before them has, in the order of the plan."""
+    first: dict[str | None, str] = {}
+    kept = []
+    for patch in patches:
+        original = patch.patch_id
+        if patch.filtered is None:
+            original = first.setdefault(patch.gt_sha256, original)
+        if original == patch.patch_id:
+            kept.append(patch)
+        else:
+            kept.append(replace(patch, start=-1, count=0, filtered="duplicate", duplicate_of=original))
+    return kept
 
 
 def _file_record(root: Path, path: str) -> FileRecord:
@@ -172,11 +191,13 @@ def _index_arrays(patches: list[PatchRecord]) -> dict[str, bytes]:
 
 
 def _describe(plan: StorePlan, patches: list[PatchRecord], num_rejected: int, files_sha256: str) -> dict[str, Any]:
-    filled = [patch for patch in patches if patch.rejected is None]
+    filled = [patch for patch in patches if patch.filtered is None]
+    filtered = Counter(patch.filtered for patch in patches)
     return {
         **plan.to_dict(),
         "num_patches": len(filled),
-        "num_sources": len({patch.source for patch in filled}),
+        "num_filtered": {reason: filtered[reason] for reason in FILTERS},
+        "num_sources": len({patch.source for patch in patches if patch.rejected is None}),
         "num_rejected": num_rejected,
         "num_edge_pixels": sum(patch.num_edge_pixels for patch in filled),
         "num_graphs": sum(patch.count for patch in filled),

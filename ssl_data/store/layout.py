@@ -35,7 +35,7 @@ __all__ = [
     "ssg_rows_per_shard",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ATTRIBUTE = "ssl_data"
 """Key of this format's description in the attributes of the root group."""
 
@@ -116,6 +116,12 @@ def _image_layout(name: str, side: int, num_slots: int, spec: BuildSpec, attribu
     )
 
 
+def _mask_attributes(spec: BuildSpec) -> dict[str, Any]:
+    if spec.edge.masks == "given":
+        return {"description": "edge masks as given, before edge_stride"}
+    return {"description": "edge masks before edge_stride", "threshold": spec.edge.threshold}
+
+
 def array_layouts(spec: BuildSpec, num_slots: int) -> tuple[ArrayLayout, ...]:
     """The sharded arrays of a store with that many patch slots, in the order in which a shard's files are written."""
     side, per_shard = spec.patch.patch_size, spec.store.patches_per_shard
@@ -128,7 +134,7 @@ def array_layouts(spec: BuildSpec, num_slots: int) -> tuple[ArrayLayout, ...]:
             shard_shape=(per_shard, side, side),
             chunk_shape=(1, side, side),
             dimension_names=("patch", "row", "col"),
-            attributes={"description": "edge masks before edge_stride", "threshold": spec.edge.threshold},
+            attributes=_mask_attributes(spec),
         ),
     ]
     if spec.store.lq_scale is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILE_SCHEMA",
+    "FILTERS",
     "PATCH_SCHEMA",
     "REJECTED_SCHEMA",
     "SOURCE_SCHEMA",
     "FileRecord",
+    "Filter",
     "PatchRecord",
     "RejectedRecord",
     "ShardRecord",
@@ -42,6 +44,7 @@ PATCH_SCHEMA = pa.schema(
     [
         pa.field("slot", pa.int64(), nullable=False),
         pa.field("patch_id", pa.string(), nullable=False),
+        pa.field("author_name", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("source_sha256", pa.string(), nullable=False),
         pa.field("scale", pa.string(), nullable=False),
@@ -50,6 +53,9 @@ PATCH_SCHEMA = pa.schema(
         pa.field("num_edge_pixels", pa.int32(), nullable=False),
         pa.field("start", pa.int64(), nullable=False),
         pa.field("count", pa.int32(), nullable=False),
+        pa.field("gt_sha256", pa.string()),
+        pa.field("filtered", pa.string()),
+        pa.field("duplicate_of", pa.string()),
         pa.field("rejected", pa.string()),
         pa.field("reason_code", pa.string()),
     ]
@@ -68,6 +74,7 @@ SOURCE_SCHEMA = pa.schema(
         pa.field("num_bytes", pa.int64(), nullable=False),
         pa.field("height", pa.int32()),
         pa.field("width", pa.int32()),
+        pa.field("mask_sha256", pa.string()),
         pa.field("rejected", pa.string()),
         pa.field("reason_code", pa.string()),
     ]
@@ -80,6 +87,10 @@ REJECTED_SCHEMA = pa.schema(
     ]
 )
 
+Filter = Literal["rejected-image", "edge-density", "duplicate"]
+FILTERS: tuple[Filter, ...] = get_args(Filter)
+"""Why a planned patch is not stored: its image is broken, it has too few edge pixels, an earlier one has its pixels."""
+
 _KEY = b"ssl_data"
 
 
@@ -89,9 +100,13 @@ class PatchRecord:
 
     slot: int
     patch_id: str
+    """Unique in the store."""
+    author_name: str
+    """What the authors' scripts call the patch, without suffix; not always unique."""
     source: str
     source_sha256: str
     scale: str
+    """Size of the image that the patch is cut from, see `ssl_data.geometry.scales`."""
     row: int
     col: int
     num_edge_pixels: int
@@ -100,8 +115,14 @@ class PatchRecord:
     """First row in ``ssg``; -1 where the slot is empty."""
     count: int
     """Rows in ``ssg``."""
-    rejected: str | None
-    """Why the slot is empty."""
+    gt_sha256: str | None
+    """Hash of the pixels (H, W, 3) in C order; None where the image is broken."""
+    filtered: Filter | None
+    """Why the slot is empty; None where the patch is stored."""
+    duplicate_of: str | None = None
+    """The patch with the same pixels that is stored instead, by its `patch_id`."""
+    rejected: str | None = None
+    """What is wrong with the image, where that is why."""
     reason_code: str | None = None
     """What kind of reason that is."""
 

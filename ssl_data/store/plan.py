@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["StorePlan", "explain_differences", "read_plan", "require_format"]
+__all__ = ["StorePlan", "explain_differences", "read_plan", "require_format", "source_identity"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class StorePlan:
     """Name of the dataset; a label, not part of the identity."""
     spec: BuildSpec
     sources_fingerprint: str
-    """SHA-256 over the names and contents of all source files."""
+    """SHA-256 over the names and contents of all source files and given masks."""
     num_slots: int
-    """Places for patches; those of images that turn out to be broken stay empty."""
+    """Planned patches; the slots of those that are filtered stay empty."""
 
     @property
     def num_shards(self) -> int:
@@ -75,6 +75,11 @@ class StorePlan:
         )
 
 
+def source_identity(sha256: str, mask_sha256: str | None) -> tuple[str, ...]:
+    """What makes two sources of one name the same: the content, and that of the given mask where there is one."""
+    return (sha256,) if mask_sha256 is None else (sha256, mask_sha256)
+
+
 def require_format(values: Mapping[str, Any], where: str) -> None:
     """Raise `StoreMismatchError` if a store's description was written by an incompatible version."""
     for name, supported in (("format_version", FORMAT_VERSION), ("algorithm_version", ALGORITHM_VERSION)):
@@ -108,13 +113,15 @@ def read_plan(root: Path) -> StorePlan | None:
     return plan
 
 
-def explain_differences(root: Path, stored: StorePlan, wanted: StorePlan, sources: Mapping[str, str]) -> list[str]:
+def explain_differences(
+    root: Path, stored: StorePlan, wanted: StorePlan, sources: Mapping[str, tuple[str, ...]]
+) -> list[str]:
     """One readable line for each way in which a saved plan differs from the wanted one.
 
     Parameters
     ----------
     sources : mapping
-        SHA-256 of each wanted source.
+        `source_identity` of each wanted source.
     """
     lines = []
     stored_spec, wanted_spec = stored.spec.to_dict(), wanted.spec.to_dict()
@@ -124,7 +131,7 @@ def explain_differences(root: Path, stored: StorePlan, wanted: StorePlan, source
                 lines.append(f"{group}.{name}: the store has {stored_spec[group][name]!r}, asked for {value!r}")
     if stored.sources_fingerprint != wanted.sources_fingerprint:
         table = read_table(LocalSource(root), SOURCES_PATH, SOURCE_SCHEMA)
-        known = dict(zip(table["source"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+        known = {row["source"]: source_identity(row["sha256"], row["mask_sha256"]) for row in table.to_pylist()}
         changed = [name for name in known.keys() & sources.keys() if known[name] != sources[name]]
         for what, names in (
             ("added", sources.keys() - known.keys()),

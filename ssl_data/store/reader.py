@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +26,13 @@ from ssl_data.store.layout import (
 )
 from ssl_data.store.local import LocalSource
 from ssl_data.store.locate import CacheSettings, open_source
-from ssl_data.store.manifest import PATCH_SCHEMA, read_table
+from ssl_data.store.manifest import FILTERS, PATCH_SCHEMA, read_table
 from ssl_data.store.plan import StorePlan, require_format
 from ssl_data.store.remote import RemoteSource
 from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -76,18 +77,18 @@ class Store:
         if table.num_rows != self.attributes["num_slots"]:
             name = source.name(PATCHES_PATH)
             raise StoreCorruptError(f"{name} has {table.num_rows} rows, not {self.attributes['num_slots']}")
-        filled = table.filter(table["rejected"].is_null())
+        filled = table.filter(table["filtered"].is_null())
         self._slots: NDArray[np.int64] = filled["slot"].to_numpy()
         self._starts: NDArray[np.int64] = filled["start"].to_numpy()
         self._counts: NDArray[np.int32] = filled["count"].to_numpy()
         self._num_edge_pixels: NDArray[np.int32] = filled["num_edge_pixels"].to_numpy()
         self._patch_ids = filled["patch_id"].combine_chunks()
         self._sources = filled["source"].combine_chunks().dictionary_encode()
-        self._check_attributes()
+        self._check_attributes(Counter(table["filtered"].drop_null().to_pylist()))
         layouts = array_layouts(self.build_spec, self.attributes["num_slots"])
         self._arrays = {layout.name: ShardedArray(self.source, layout) for layout in layouts}
 
-    def _check_attributes(self) -> None:
+    def _check_attributes(self, filtered: Mapping[str, int]) -> None:
         """The root attributes, which no hash covers, against their own fingerprint and the table of patches."""
         where = self.source.name(ROOT_METADATA)
         if StorePlan.from_dict(self.attributes).fingerprint != self.attributes["fingerprint"]:
@@ -96,6 +97,7 @@ class Store:
             "num_patches": len(self._slots),
             "num_graphs": int(self._counts.sum()),
             "num_edge_pixels": int(self._num_edge_pixels.sum()),
+            "num_filtered": {reason: filtered.get(reason, 0) for reason in FILTERS},
         }
         for name, total in totals.items():
             if self.attributes.get(name) != total:
@@ -149,7 +151,7 @@ class Store:
 
     @property
     def num_patches(self) -> int:
-        """Patches in the store; images that could not be read do not count."""
+        """Patches in the store; those that were filtered, or whose image is broken, do not count."""
         return len(self._slots)
 
     def __len__(self) -> int:

@@ -43,7 +43,11 @@ class StoreSummary:
     dataset: str
     fingerprint: str
     spec: dict[str, Any]
+    num_patches_planned: int
+    """Patches planned: those in the store and those filtered."""
     num_patches: int
+    num_filtered: dict[str, int]
+    """Patches left out, by reason."""
     patch_size: int
     num_sources: int
     num_rejected: int
@@ -88,7 +92,9 @@ def summarize_store(store: Store) -> StoreSummary:
         dataset=store.attributes["dataset"],
         fingerprint=store.attributes["fingerprint"],
         spec=store.build_spec.to_dict(),
+        num_patches_planned=store.attributes["num_slots"],
         num_patches=store.num_patches,
+        num_filtered=store.attributes["num_filtered"],
         patch_size=store.patch_size,
         num_sources=store.attributes["num_sources"],
         num_rejected=store.attributes["num_rejected"],

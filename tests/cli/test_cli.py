@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,9 @@ def test_another_configuration_is_refused_with_the_differing_fields(built):
         (["verify", "nowhere"], 1, "nowhere is not a store"),
         (["datasets", "nonsense"], 1, "one of the datasets"),
         (["nonsense"], 2, "No such command"),
+        (["build", "--dataset", "sample", "--out", "x", "--shortest-edge", "9"], 2, "where the variant is 'none'"),
+        (["build", "--dataset", "sample", "--out", "x", "--min-edge-density", "2"], 2, "--min-edge-density"),
+        (["build", "--dataset", "sample", "--out", "x", "--masks", "nowhere"], 1, "--masks nowhere is not a folder"),
         (["build", "--dataset", "sample", "--out", ""], 2, "BuildConfig.out must be a non-empty string"),
         (["build", "--dataset", "sample", "--out", "s3://bucket/x"], 2, "BuildConfig.out must be a local folder"),
     ],
@@ -239,6 +243,61 @@ def test_a_directory_or_a_file_of_ones_own_is_explained_too(images, tmp_path):
     assert f"found     {images}, 2 images" in run("datasets", images).stdout
     (tmp_path / "mine.yaml").write_text("title: Mine\nfolders: [{path: images}]")
     assert "mine: Mine" in run("datasets", tmp_path / "mine.yaml").stdout
+
+
+def test_a_dataset_that_is_not_complete_is_built_with_a_warning_or_not_at_all(tmp_path):
+    images = write_images(tmp_path / "DIV2K_train_HR", [(96, 64), (100, 130)])
+    build = ("build", "--dataset", "DIV2K", "--root", tmp_path, *SMALL, "--multiscale", "none")
+    refused = run(*build, "--out", tmp_path / "store", "--strict")
+    assert refused.returncode == 1
+    assert f"{images} holds 2 images, expected are 800" in refused.stderr
+    assert not (tmp_path / "store").exists()
+    done = subprocess.run(  # without -W error, as users run it
+        ["ssl-data", *map(str, build), "--out", tmp_path / "store"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert f"ssl-data: warning: {images} holds 2 images, expected are 800" in done.stderr
+    missing = run("build", "--dataset", "OST", "--root", tmp_path, "--out", tmp_path / "other")
+    assert missing.returncode == 1
+    assert f"{tmp_path}/OutdoorSceneTrain_v2" in missing.stderr
+    assert "https://github.com/xinntao/SFTGAN" in missing.stderr
+
+
+def test_filtered_patches_are_counted_where_the_store_is_made_and_shown(images, tmp_path):
+    shutil.copy(images / "image-0.png", images / "same.png")
+    build = ("build", "--dataset", images, "--out", tmp_path / "store", *SMALL, "--drop-duplicates")
+    shown = run(*build).stdout
+    assert "14 patches from 3 images" in shown
+    assert "planned      16 patches, left out 2 by duplicate" in shown
+    assert "left out      2 by duplicate of 16 planned patches" in run("inspect", tmp_path / "store").stdout
+    report = json.loads(run(*build, "--json").stdout)
+    assert (report["num_patches_planned"], report["num_patches"]) == (16, 14)
+    assert report["num_filtered"] == {"rejected-image": 0, "edge-density": 0, "duplicate": 2}
+    summary = json.loads(run("inspect", tmp_path / "store", "--json").stdout)
+    assert (summary["num_patches_planned"], summary["num_filtered"]) == (16, report["num_filtered"])
+
+
+def test_a_datasets_own_way_of_cutting_is_changed_option_by_option(images, tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text(
+        "patch: {patch_size: 64, step: 48, edge_patches: min-overlap}\n"
+        "multiscale: {variant: gan, shortest_edge: 70}\nfolders: [{path: images}]"
+    )
+
+    def specs(*options):
+        done = run("build", "--dataset", own, "--out", tmp_path / "-".join(["store", *options]), *options, "--json")
+        assert done.returncode == 0, done.stderr
+        shown = run("inspect", json.loads(done.stdout)["out"], "--json")
+        return json.loads(shown.stdout)["spec"]
+
+    usual = specs()
+    assert usual["multiscale"] == {"variant": "gan", "shortest_edge": 70}
+    assert usual["patch"] == {"patch_size": 64, "step": 48, "tail_threshold": 0, "edge_patches": "min-overlap"}
+    assert specs("--multiscale", "diffusion")["multiscale"] == {"variant": "diffusion", "shortest_edge": 70}
+    assert specs("--multiscale", "none")["multiscale"] == {"variant": "none", "shortest_edge": 512}
+    assert specs("--shortest-edge", "64")["multiscale"] == {"variant": "gan", "shortest_edge": 64}
+    assert specs("--edge-patches", "drop")["patch"] == {**usual["patch"], "edge_patches": "drop"}
+    assert specs("--patch-size", "32")["patch"] == {**usual["patch"], "patch_size": 32, "step": 32}
 
 
 def test_backends_are_known():

@@ -16,7 +16,7 @@ lengths, sizes, steps = st.integers(0, 300), st.integers(1, 80), st.integers(1, 
 
 @given(length=lengths, patch_size=sizes, step=steps, tail_threshold=st.integers(0, 90))
 def test_patches_fit_ascend_and_leave_at_most_the_threshold_behind(length, patch_size, step, tail_threshold):
-    positions = grid_positions(length, patch_size=patch_size, step=step, tail_threshold=tail_threshold)
+    positions = grid_positions(length, PatchSpec(patch_size=patch_size, step=step, tail_threshold=tail_threshold))
     if length < patch_size:
         assert positions == []
         return
@@ -28,11 +28,38 @@ def test_patches_fit_ascend_and_leave_at_most_the_threshold_behind(length, patch
 
 @given(length=lengths, patch_size=sizes, step=steps)
 def test_every_pixel_is_covered_where_step_does_not_exceed_the_patch(length, patch_size, step):
-    positions = grid_positions(length, patch_size=patch_size, step=min(step, patch_size), tail_threshold=0)
+    positions = grid_positions(length, PatchSpec(patch_size=patch_size, step=min(step, patch_size)))
     covered = np.zeros(length, dtype=bool)
     for position in positions:
         covered[position : position + patch_size] = True
     assert covered.all() or length < patch_size
+
+
+@given(length=lengths, patch_size=sizes, step=steps)
+def test_dropping_leaves_out_exactly_the_flush_patch_off_the_grid(length, patch_size, step):
+    flush, drop = (
+        grid_positions(length, PatchSpec(patch_size=patch_size, step=step, edge_patches=rule))
+        for rule in ("flush", "drop")
+    )
+    assert drop == [position for position in flush if position % step == 0]
+
+
+@given(length=lengths, patch_size=sizes, step=steps)
+def test_evenly_spread_patches_reach_both_sides_and_are_no_shifted_duplicates(length, patch_size, step):
+    positions = grid_positions(length, PatchSpec(patch_size=patch_size, step=step, edge_patches="min-overlap"))
+    room = length - patch_size
+    if room < 0:
+        assert positions == []
+        return
+    if len(positions) == 1:
+        assert positions == [room // 2]
+        assert 2 * room <= step
+        return
+    assert (positions[0], positions[-1]) == (0, room)
+    gaps = [after - before for before, after in itertools.pairwise(positions)]
+    assert max(gaps) - min(gaps) <= 1
+    assert step / 2 < room / len(gaps) <= 1.5 * step
+    assert abs(len(gaps) - room / step) <= 0.5  # no other number of patches comes closer to the step
 
 
 def test_grid_is_row_major():

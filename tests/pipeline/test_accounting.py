@@ -38,7 +38,8 @@ def test_a_build_of_all_real_images_accounts_for_each_of_them(shared_images, tmp
     sources = pq.read_table(tmp_path / "store" / "manifest" / "sources.parquet").to_pylist()
     assert {source["source"] for source in sources} == images
     assert report["num_sources"] == len(images) == report["num_sources_used"] + len(report["rejected"])
-    planned, stored, rejected = (report[f"num_patches{kind}"] for kind in ("_planned", "", "_rejected"))
+    planned, stored, filtered = (report[name] for name in ("num_patches_planned", "num_patches", "num_filtered"))
+    rejected = sum(filtered.values())
     assert planned == stored + rejected
     assert rejected > 0
     assert sum(report["num_rejected_by_reason"].values()) == len(report["rejected"])

@@ -1,7 +1,8 @@
 """What a dataset is, where it is looked for, and what is said when it is not there."""
 
 import hashlib
-from pathlib import PurePosixPath
+import re
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
@@ -58,6 +59,14 @@ def test_bundled_datasets_are_described_for_a_person(name):
     assert all(part.home and part.licence for part in description.parts)
     assert description.obtain or name == "sample"
     assert all(len(part.paths) >= 4 for part in description.parts) or name == "sample"
+
+
+def test_the_table_in_the_documentation_is_true():
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+).*? \| (\w+) \|", text, re.MULTILINE)
+    assert {(name, int(number.replace(",", "")), copies) for name, number, copies in rows} == {
+        (name, describe_dataset(name).num_images, describe_dataset(name).multiscale.variant) for name in list_datasets()
+    }
 
 
 @pytest.mark.parametrize(

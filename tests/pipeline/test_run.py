@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import zarr
 
-from ssl_data import BuildConfig, EdgeSpec, PatchSpec, StoreSpec, build, open_store, verify_store
+from ssl_data import BuildConfig, EdgeSpec, MultiscaleSpec, PatchSpec, StoreSpec, build, open_store, verify_store
 from ssl_data.errors import BuildError, BuildInterruptedError, StoreIncompleteError, StoreMismatchError
 from ssl_data.pipeline.executors import RayExecutor, SerialExecutor
 from ssl_data.testing import write_images
@@ -256,6 +256,24 @@ def test_a_relative_place_and_ray_workers_in_another_folder(images, tmp_path, mo
     build(configure("images", "store"), executor="ray")
     build(configure(images, tmp_path / "serial"))
     assert differing_files(tmp_path / "store", tmp_path / "serial") == []
+
+
+def test_the_datasets_own_way_of_cutting_is_used_unless_another_is_asked_for(images, tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("multiscale: {variant: gan, shortest_edge: 64}\nfolders: [{path: images}]")
+    patch = PatchSpec(patch_size=64, step=32)
+    build(BuildConfig(dataset=str(own), out=str(tmp_path / "own"), patch=patch))
+    assert {patch_id.rsplit(":", 1)[0] for patch_id in ids_of(tmp_path / "own")} == {
+        *("images/image-0.png", "images/image-1.png", "images/image-2.png"),
+        *("images/image-0.png@S", "images/image-1.png@S", "images/image-2.png@S", "images/image-2.png@T0"),
+    }
+    build(BuildConfig(dataset=str(own), out=str(tmp_path / "none"), patch=patch, multiscale=MultiscaleSpec()))
+    assert not any("@" in patch_id for patch_id in ids_of(tmp_path / "none"))
+
+
+def ids_of(root):
+    store = open_store(root)
+    return [store.patch_id(index) for index in range(len(store))]
 
 
 def test_progress_ends_with_everything_done(images, tmp_path):

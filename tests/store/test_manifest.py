@@ -21,6 +21,7 @@ def make_record():
     patch = PatchRecord(
         slot=7,
         patch_id="ü ber/a#1.png:0,64",
+        author_name="a#1_s002",
         source="ü ber/a#1.png",
         source_sha256="ab" * 32,
         scale="1",
@@ -29,7 +30,8 @@ def make_record():
         num_edge_pixels=12,
         start=4096,
         count=4,
-        rejected=None,
+        gt_sha256="01" * 32,
+        filtered=None,
     )
     file = FileRecord(path="gt/c/1/0/0/0", num_bytes=123, sha256="cd" * 32)
     return ShardRecord(shard=1, fingerprint="ef" * 32, files=(file,), patches=(patch,))

@@ -167,8 +167,8 @@ def test_an_unfinished_build_is_refused(damaged):
 
 def test_another_format_version_is_refused(damaged):
     path = damaged / "zarr.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(StoreMismatchError, match="format_version 2"):
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(StoreMismatchError, match="format_version 3"):
         open_store(damaged)
 
 
