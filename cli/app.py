@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from ssl_data.cli import bench, build, datasets, inspect_store, verify
+from ssl_data.cli import bench, build, datasets, export_masks, inspect_store, verify
 from ssl_data.errors import BuildInterruptedError, ConfigError, SSLDataError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ app.command("inspect")(inspect_store.inspect)
 app.command("verify")(verify.verify)
 app.command("datasets")(datasets.datasets)
 app.add_typer(bench.bench, name="bench", no_args_is_help=True)
+app.command("export-masks")(export_masks.export_masks)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

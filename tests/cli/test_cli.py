@@ -117,6 +117,7 @@ def test_another_configuration_is_refused_with_the_differing_fields(built):
         (["build", "--dataset", "sample", "--out", "x", "--shortest-edge", "9"], 2, "where the variant is 'none'"),
         (["build", "--dataset", "sample", "--out", "x", "--min-edge-density", "2"], 2, "--min-edge-density"),
         (["build", "--dataset", "sample", "--out", "x", "--masks", "nowhere"], 1, "--masks nowhere is not a folder"),
+        (["export-masks", "nowhere", "x"], 1, "nowhere is not a store"),
         (["build", "--dataset", "sample", "--out", ""], 2, "BuildConfig.out must be a non-empty string"),
         (["build", "--dataset", "sample", "--out", "s3://bucket/x"], 2, "BuildConfig.out must be a local folder"),
     ],
@@ -298,6 +299,24 @@ def test_a_datasets_own_way_of_cutting_is_changed_option_by_option(images, tmp_p
     assert specs("--shortest-edge", "64")["multiscale"] == {"variant": "gan", "shortest_edge": 64}
     assert specs("--edge-patches", "drop")["patch"] == {**usual["patch"], "edge_patches": "drop"}
     assert specs("--patch-size", "32")["patch"] == {**usual["patch"], "patch_size": 32, "step": 32}
+
+
+def test_masks_are_taken_and_exported(images, tmp_path):
+    options = ("--patch-size", "64", "--step", "64", "--edge-patches", "drop")
+    assert run("build", "--dataset", images, "--out", tmp_path / "store", *options).returncode == 0
+    done = run("export-masks", tmp_path / "store", tmp_path / "masks", "--format", "mat")
+    assert done.stdout == f"Wrote 3 masks to {tmp_path / 'masks'}\n"
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [
+        "image-0_s001.mat",
+        "image-1_s001.mat",
+        "image-1_s002.mat",
+    ]
+    again = run("export-masks", tmp_path / "store", tmp_path / "masks")
+    assert again.returncode == 1
+    assert "is not an empty folder" in again.stderr
+    given = run("build", "--dataset", images, "--out", tmp_path / "given", *options, "--masks", tmp_path / "masks")
+    assert given.returncode == 1
+    assert "no edge mask: none of image-0.mat, mat/image-0.mat, image-0.png, png/image-0.png" in given.stderr
 
 
 def test_backends_are_known():

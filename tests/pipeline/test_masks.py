@@ -1,6 +1,7 @@
 """Masks that come with the images, and masks written for the authors' programs."""
 
 import io
+import shutil
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from ssl_data import BuildConfig, EdgeSpec, PatchSpec, build, edge_mask, open_store, verify_store
 from ssl_data.errors import DatasetError, MissingDependencyError, SourceError, StoreMismatchError
+from ssl_data.pipeline.export import export_masks
 from ssl_data.pipeline.masks import decode_mask, encode_mask
 from ssl_data.store.layout import PATCHES_PATH
 from ssl_data.store.manifest import PATCH_SCHEMA, read_table
@@ -141,6 +143,13 @@ def test_an_imported_sub_image_keeps_its_name(prepared, tmp_path):
     build(configure(images, folder, tmp_path / "store"))
     table = read_table(open_store(tmp_path / "store").source, PATCHES_PATH, PATCH_SCHEMA)
     assert table["author_name"].to_pylist() == ["image-0", "image-1", "image-0", "image-1"]
+    assert export_masks(open_store(tmp_path / "store"), tmp_path / "out", form="mat", by_folder=True) == 4
+    assert sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.mat")) == [
+        "deep er/image-0.mat",
+        "deep er/image-1.mat",
+        "image-0.mat",
+        "image-1.mat",
+    ]
 
 
 def test_missing_and_unfit_masks_reject_their_images_one_by_one(prepared, tmp_path):
@@ -199,3 +208,57 @@ def test_another_mask_is_another_store(prepared, tmp_path):
 def test_a_folder_that_is_not_there_is_named(prepared, tmp_path):
     with pytest.raises(DatasetError, match="--masks .*nowhere is not a folder"):
         build(configure(prepared[0], tmp_path / "nowhere", tmp_path / "store"))
+
+
+def test_masks_go_out_and_come_in_again(shared_golden, tmp_path):
+    """The whole way on real photographs: prepare, export, and import the sub-images as the authors' users have them."""
+    source = BuildConfig(
+        dataset=str(shared_golden / "prep" / "input"),
+        out=str(tmp_path / "store"),
+        patch=PatchSpec(patch_size=256, step=256),
+        edge=EdgeSpec(edge_stride=32),
+    )
+    build(source)
+    store = open_store(tmp_path / "store")
+    (tmp_path / "sub").mkdir()
+    names = read_table(store.source, PATCHES_PATH, PATCH_SCHEMA)["author_name"].to_pylist()
+    for index, name in enumerate(names):
+        Image.fromarray(store.read_gt(index)).save(tmp_path / "sub" / f"{name}.png")
+    assert export_masks(store, tmp_path / "masks", form="mat") == len(names) > 10
+    imported = BuildConfig(
+        dataset=str(tmp_path / "sub"),
+        masks=str(tmp_path / "masks"),
+        out=str(tmp_path / "again"),
+        patch=PatchSpec(patch_size=256, step=256),
+        edge=EdgeSpec(edge_stride=32),
+    )
+    assert build(imported).rejected == ()
+    again = open_store(tmp_path / "again")
+    by_name = {again.patch_id(index).removesuffix(".png:0,0"): index for index in range(len(again))}
+    for index, name in enumerate(names):
+        one, other = store.read(index), again.read(by_name[name])
+        assert all(np.array_equal(one[key], other[key]) for key in ("gt", "edge_mask", "pixels", "ssg"))
+
+
+# --- export
+
+
+def test_names_that_collide_are_refused_and_nothing_is_written(tmp_path):
+    images = write_images(tmp_path / "images" / "a", [(64, 64)])
+    shutil.copytree(images, tmp_path / "images" / "b")
+    build(BuildConfig(dataset=str(tmp_path / "images"), out=str(tmp_path / "store"), patch=SMALL))
+    store = open_store(tmp_path / "store")
+    with pytest.raises(DatasetError, match=r"image-0: a/image-0\.png:0,0, b/image-0\.png:0,0.*--by-folder"):
+        export_masks(store, tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+    assert export_masks(store, tmp_path / "masks", by_folder=True) == 2
+    mask = np.asarray(Image.open(tmp_path / "masks" / "a" / "image-0.png"))
+    assert np.array_equal(mask != 0, store.read_edge_mask(0))
+
+
+def test_a_store_cannot_name_files_outside_of_the_folder(tmp_path, monkeypatch):
+    write_images(tmp_path / "images", [(64, 64)])
+    monkeypatch.setattr("ssl_data.pipeline.plan.author_name", lambda *_, **__: "../outside")
+    build(BuildConfig(dataset=str(tmp_path / "images"), out=str(tmp_path / "store"), patch=SMALL))
+    with pytest.raises(DatasetError, match="outside of the folder"):
+        export_masks(open_store(tmp_path / "store"), tmp_path / "masks")
