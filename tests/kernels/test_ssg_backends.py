@@ -69,6 +69,8 @@ def cases(draw):
     image = noise(height, width, seed=draw(st.integers(0, 2**32 - 1)))
     levels = draw(st.sampled_from([256, 8, 2]))  # few levels: flat regions, exact repetitions, extreme differences
     image = (image // (256 // levels) * (255 // (levels - 1))).astype(np.uint8)
+    if draw(st.booleans()):  # a flat region, black or white: the largest and the smallest sums
+        image[: height // 2] = draw(st.sampled_from([0, 255]))
     pixel = st.tuples(st.integers(0, height - 1), st.integers(0, width - 1))
     pixels = np.array(draw(st.lists(pixel, min_size=1, max_size=4)), dtype=np.int32)
     return image, pixels, spec
@@ -123,6 +125,23 @@ def test_equal_to_oracle_in_every_pixel(boundary, backend):
     spec = SSGSpec(boundary=boundary)
     image = noise(spec.min_side + 5, spec.min_side)
     assert_equal_to_oracle(image, all_pixels(image), spec, backend)
+
+
+@each_backend
+@each_boundary
+@pytest.mark.parametrize("output", ["ssd", "codes", "normalized"])
+@pytest.mark.parametrize("window_size", [7, 9, 11, 13])
+def test_a_pixel_does_not_depend_on_the_one_before(window_size, output, boundary, backend):
+    """The last stage of a pixel overlaps with the next one; alone, in any order and in any portion it is the same."""
+    spec = SSGSpec(window_size=window_size, boundary=boundary)
+    image = noise(spec.min_side + 6, spec.min_side + 5, seed=window_size)
+    pixels = np.random.default_rng(0).permutation(all_pixels(image))[:300]
+    options = {"output": output, "backend": backend}
+    graphs = self_similarity_graph(image, pixels, spec, **options)
+    np.testing.assert_array_equal(graphs[::-1], self_similarity_graph(image, pixels[::-1], spec, **options))
+    for index in (0, 1, 254, 255, 256, 299):
+        alone = self_similarity_graph(image, pixels[index : index + 1], spec, **options)
+        np.testing.assert_array_equal(alone[0], graphs[index])
 
 
 @each_backend

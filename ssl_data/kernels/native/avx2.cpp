@@ -37,7 +37,9 @@ struct Avx2 {
     using Element = std::uint8_t;
     static constexpr bool kInterleaved = true;
     static constexpr bool kHasPairs = false;
-    static constexpr bool kHasSelect = false;
+    static constexpr bool kHasLookup = false;
+    static constexpr bool kHasBackground = false;
+    static constexpr bool kHasBytes = false;
     static constexpr int kPixelElements = 3;
     static constexpr int kStepElements = 2;
     static constexpr int kExactProducts = 65536;
@@ -87,8 +89,15 @@ struct Avx2 {
     }
     static Float scale(Float value, Float exponent) { return scale_by_adding<Avx2>(value, exponent); }
     static Float maximum(Float a, Float b) { return _mm256_max_ps(a, b); }
-    static bool any_above(Float values, float limit) {
-        return _mm256_movemask_ps(_mm256_cmp_ps(values, _mm256_set1_ps(limit), _CMP_GT_OQ)) != 0;
+    static Code low_bytes(Int values) {
+        const __m256i first_bytes = _mm256_set1_epi32(0x0c080400);  // of each half, four times
+        const __m256i bytes = _mm256_shuffle_epi8(reinterpret_cast<Vec>(values), first_bytes);
+        const __m128i both = _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+        return reinterpret_cast<Code>(_mm_cvtsi128_si64(both));
+    }
+    static bool any_zero(Int values) {
+        const Vec zeros = _mm256_cmpeq_epi32(reinterpret_cast<Vec>(values), _mm256_setzero_si256());
+        return _mm256_movemask_epi8(zeros) != 0;
     }
 };
 
@@ -96,7 +105,7 @@ bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_suppor
 
 }  // namespace
 
-const Backend kAvx2 = {"native-avx2", supported, workspace_bytes<Avx2>, run<Avx2>, encode<Avx2>};
+const Backend kAvx2 = {"native-avx2", supported, false, workspace_bytes<Avx2>, run<Avx2>, encode<Avx2>};
 
 }  // namespace ssg
 

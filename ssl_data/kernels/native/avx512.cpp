@@ -6,7 +6,9 @@
 // bytes 3i .. 3i + 3 of an area row, which vpermb gathers from one unaligned load.
 //
 // The 32 registers hold 13 rows of sums, up to 15 weights (one step of all window rows), the gathered bytes and the
-// vpermb indices: for the default window the inner loop loads nothing but area rows, one load for up to 9 vpdpbusd.
+// vpermb indices: for the default window the inner loop loads nothing but area rows, one load for up to 9 vpdpbusd. The
+// registers that are left belong to the last stage of the pixel before, which is computed between the products: these
+// keep two of the four vector units busy, and it needs mostly the other two.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -39,7 +41,9 @@ struct Avx512 {
     using Element = std::uint8_t;
     static constexpr bool kInterleaved = true;
     static constexpr bool kHasPairs = true;
-    static constexpr bool kHasSelect = true;
+    static constexpr bool kHasLookup = true;
+    static constexpr bool kHasBackground = true;
+    static constexpr bool kHasBytes = true;
     static constexpr int kPixelElements = 3;
     static constexpr int kStepElements = 4;
     static constexpr int kExactProducts = 65536;
@@ -96,6 +100,31 @@ struct Avx512 {
         return (weight ^ 0x80808080U) & (0xffffffffU >> (32 - 8 * count));
     }
 
+    // The weights of a whole row of `count` window bytes; some behind them are overwritten.
+    static void weights(const std::uint8_t* bytes, int count, Weight* weights) {
+        for (int first = 0; first < count; first += 32) {
+            const std::uint32_t inside = count - first < 32 ? (1U << (count - first)) - 1 : 0xffffffffU;
+            const __m256i loaded = _mm256_maskz_loadu_epi8(inside, bytes + first);
+            const __m256i moved = _mm256_mask_xor_epi32(loaded, 0xff, loaded, _mm256_set1_epi8(-128));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(weights + first / 4), _mm256_maskz_mov_epi8(inside, moved));
+        }
+    }
+
+    // Of four rows of four steps, `count` bytes of which count, four columns.
+    static void transpose(const std::uint8_t* from, std::ptrdiff_t pitch, int count, Lane* to,
+                          std::ptrdiff_t to_pitch) {
+        const auto inside = static_cast<__mmask16>(count < 16 ? (1 << count) - 1 : 0xffff);
+        __m128i rows[4];
+        for (int i = 0; i < 4; ++i) rows[i] = _mm_maskz_loadu_epi8(inside, from + i * pitch);
+        const __m128i low_even = _mm_unpacklo_epi32(rows[0], rows[2]);
+        const __m128i high_even = _mm_unpackhi_epi32(rows[0], rows[2]);
+        const __m128i low_odd = _mm_unpacklo_epi32(rows[1], rows[3]);
+        const __m128i high_odd = _mm_unpackhi_epi32(rows[1], rows[3]);
+        const __m128i columns[4] = {_mm_unpacklo_epi32(low_even, low_odd), _mm_unpackhi_epi32(low_even, low_odd),
+                                    _mm_unpacklo_epi32(high_even, high_odd), _mm_unpackhi_epi32(high_even, high_odd)};
+        for (int i = 0; i < 4; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * to_pitch), columns[i]);
+    }
+
     // Stores under a mask are slow, and seldom needed.
     static void store(std::int32_t* cross, Vec sum, int columns, bool add) {
         if (add) sum = _mm512_add_epi32(sum, _mm512_loadu_si512(cross));
@@ -121,18 +150,22 @@ struct Avx512 {
         }
     }
 
-    static Int select(Int low, Int high, Int indices) {
-        return reinterpret_cast<Int>(_mm512_permutex2var_epi32(
-            reinterpret_cast<Vec>(low), reinterpret_cast<Vec>(indices), reinterpret_cast<Vec>(high)));
+    static Int permute(Int values, Int indices) {
+        return reinterpret_cast<Int>(
+            _mm512_permutexvar_epi32(reinterpret_cast<Vec>(indices), reinterpret_cast<Vec>(values)));
+    }
+    static Int lookup(const std::int32_t* table, Int indices) { return permute(load_vector<Int>(table), indices); }
+
+    // As assembly, since compilers would store the result with the same instruction, which takes much longer.
+    static Code low_bytes(Int values) {
+        Code bytes;
+        asm("vpmovdb %1, %0" : "=v"(bytes) : "v"(values));
+        return bytes;
     }
 
-    static Float round(Float value) {
-        return _mm512_roundscale_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    }
-    static Float scale(Float value, Float exponent) { return _mm512_scalef_ps(value, exponent); }
     static Float maximum(Float a, Float b) { return _mm512_max_ps(a, b); }
-    static bool any_above(Float values, float limit) {
-        return _mm512_cmp_ps_mask(values, _mm512_set1_ps(limit), _CMP_GT_OQ) != 0;
+    static bool any_zero(Int values) {
+        return _mm512_testn_epi32_mask(reinterpret_cast<Vec>(values), reinterpret_cast<Vec>(values)) != 0;
     }
 };
 
@@ -144,7 +177,7 @@ bool supported() {
 
 }  // namespace
 
-const Backend kAvx512 = {"native-avx512", supported, workspace_bytes<Avx512>, run<Avx512>, encode<Avx512>};
+const Backend kAvx512 = {"native-avx512", supported, false, workspace_bytes<Avx512>, run<Avx512>, encode<Avx512>};
 
 }  // namespace ssg
 

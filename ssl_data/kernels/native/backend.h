@@ -19,16 +19,22 @@ void run(const Problem& problem, std::size_t first, std::size_t last, void* work
     Arena arena = {static_cast<char*>(workspace), 0};
     Graph<Isa> graph(problem, arena);
     for (std::size_t index = first; index < last; ++index) graph.pixel(index);
+    graph.complete();
 }
 
 template <class Isa>
 void encode(const Problem& problem, const std::int32_t* ssd, std::size_t count, std::uint8_t* codes) {
+    const Exponential<Isa> exponential(problem);
+    const Rounding<Isa> rounding;
     for (std::size_t first = 0; first < count; first += Isa::kLanes) {
-        typename Isa::Int lanes = {};
+        std::int32_t values[Isa::kLanes] = {};
+        std::uint8_t results[Isa::kLanes];
         const std::size_t some = count - first < Isa::kLanes ? count - first : Isa::kLanes;
-        for (std::size_t i = 0; i < some; ++i) lanes[i] = ssd[first + i];
-        finish_codes<Isa>(problem, static_cast<std::ptrdiff_t>(some), codes + first,
-                          [&](std::ptrdiff_t) SSG_LAMBDA { return lanes; });
+        std::memcpy(values, ssd + first, some * sizeof *ssd);
+        const auto bits = rounding.bits(exponential(load_vector<typename Isa::Int>(values)));
+        store_vector(results, rounding.code(bits));
+        if (rounding.near_tie(bits)) look_up<Isa>(problem.table, values, results);
+        std::memcpy(codes + first, results, some);
     }
 }
 

@@ -10,6 +10,7 @@
 //     Pattern           which elements of a gathered step count (the rest of them are made zero)
 //     gather(row, pattern), load_lanes, multiply_add, zero, to_int, store
 //     gather_pair(upper, lower, pattern), store_pair: only where there are pairs
+//     kHasBackground    whether there are registers enough for something else between the products
 //
 // A block is kRows registers of sums. For one step of the window rows, each row of the search area that the block
 // meets is gathered once and multiplied by every window row that pairs it with one of the block's search rows. So a
@@ -21,8 +22,49 @@
 #pragma once
 
 #include "energy.h"
+#include "finish.h"
 
 namespace ssg {
+
+// Products keep the multiplying units busy. What else is to be done, the energies of the same pixel and the last stage
+// of the one before, needs mostly other units: it is computed between the products, a little at a time.
+template <class Isa>
+struct Background {
+    Energy<Isa>* energy;
+    Finish<Isa>* finish;
+};
+
+// What is computed beside the products of one step of a block: two vectors of the last stage and two rows of energies,
+// spread over kPlaces places; for kSsd, nothing.
+template <class Isa, Output kOutput, int kPlaces>
+class Share {
+   public:
+    template <int kPlace>
+    SSG_INLINE void advance(const Background<Isa>& background) {
+        if constexpr (kOutput != Output::kSsd) {
+            constexpr int kStages = Finish<Isa>::kStages;
+            constexpr int kHalf = kPlaces / 2;
+            constexpr int kBegin = kPlace % kHalf * kStages / kHalf;
+            constexpr int kEnd = (kPlace % kHalf + 1) * kStages / kHalf;
+            if constexpr (kPlace < 2 * kHalf) {
+                unroll<kEnd - kBegin>([&](auto i) SSG_LAMBDA {
+                    background.finish->template stage<kOutput, kBegin + decltype(i)::value>(value_);
+                });
+            }
+            if constexpr (kPlace == kHalf || kPlace == kPlaces - 1) background.energy->advance();
+        }
+    }
+
+   private:
+    typename Exponential<Isa>::Value value_;
+};
+
+// Where the weight of a window row and a step is: row after row where rows are written as a whole, else step after
+// step.
+template <class Isa>
+SSG_INLINE constexpr std::ptrdiff_t weight_index(int row, int step, std::ptrdiff_t pitch) {
+    return Isa::kHasBytes ? row * pitch + step : step * pitch + row;
+}
 
 template <class Isa>
 struct Block {
@@ -31,8 +73,8 @@ struct Block {
     int num_steps;
     const int* step_offsets;               // element offset of each step in a row
     const typename Isa::Pattern* patterns;  // one per step
-    const typename Isa::Weight* weights;    // of the first window row; one per window row, next step weights_pitch on
-    int weights_pitch;
+    const typename Isa::Weight* weights;    // of the first step and window row, see weight_index
+    std::ptrdiff_t weights_pitch;
     int first_row;  // rows of the area outside first_row..last_row-1 count as zero
     int last_row;
     const typename Isa::Element* zeros;  // a row of zeros
@@ -41,16 +83,18 @@ struct Block {
     int columns;  // to store
     int rows;     // to store
     bool add;     // to what cross holds already
-    Energy<Isa>* energy;
+    Background<Isa> background;
 };
 
 template <class Isa, int kHeight>
 SSG_INLINE void load_weights(typename Isa::LoadedWeight (&loaded)[kHeight], const Block<Isa>& block, int step) {
-    const auto* weights = block.weights + step * block.weights_pitch;
-    unroll<kHeight>([&](auto j) SSG_LAMBDA { loaded[j] = Isa::load_weight(weights + j); });
+    const auto* weights = block.weights + weight_index<Isa>(0, step, block.weights_pitch);
+    unroll<kHeight>([&](auto j) SSG_LAMBDA {
+        loaded[j] = Isa::load_weight(weights + weight_index<Isa>(j, 0, block.weights_pitch));
+    });
 }
 
-template <class Isa, int kHeight, int kRows>
+template <class Isa, int kHeight, int kRows, Output kOutput>
 void multiply_block(const Block<Isa>& block) {
     using Vec = typename Isa::Vec;
     Vec sums[kRows];
@@ -60,6 +104,7 @@ void multiply_block(const Block<Isa>& block) {
         const auto pattern = block.patterns[step];
         typename Isa::LoadedWeight weights[kHeight];
         load_weights<Isa>(weights, block, step);
+        Share<Isa, kOutput, kRows + kHeight - 1> share;
         unroll<kRows + kHeight - 1>([&](auto y) SSG_LAMBDA {
             if (y >= block.first_row && y < block.last_row) {
                 const Vec gathered = Isa::gather(data + y * block.pitch, pattern);
@@ -70,9 +115,8 @@ void multiply_block(const Block<Isa>& block) {
                     }
                 });
             }
+            share.template advance<decltype(y)::value>(block.background);
         });
-        block.energy->advance();
-        block.energy->advance();
     }
     unroll<kRows>([&](auto row) SSG_LAMBDA {
         Isa::store(block.cross + row * block.cross_pitch, sums[row], block.columns, block.add);
@@ -81,7 +125,7 @@ void multiply_block(const Block<Isa>& block) {
 
 // The same with pairs: sums[i] holds search rows 2i and 2i + 1, which meet window row j in area rows 2i + j and
 // 2i + 1 + j. One of these may be inside and the other outside; so rows that are outside are read from zeros.
-template <class Isa, int kHeight, int kRows>
+template <class Isa, int kHeight, int kRows, Output kOutput>
 void multiply_pairs(const Block<Isa>& block) {
     using Vec = typename Isa::Vec;
     constexpr int kNumRows = 2 * kRows + kHeight - 1;
@@ -96,6 +140,7 @@ void multiply_pairs(const Block<Isa>& block) {
         const auto pattern = block.patterns[step];
         typename Isa::LoadedWeight weights[kHeight];
         load_weights<Isa>(weights, block, step);
+        Share<Isa, kOutput, kNumRows - 1> share;
         unroll<kNumRows - 1>([&](auto y) SSG_LAMBDA {
             const Vec gathered = Isa::gather_pair(rows[y] + offset, rows[y + 1] + offset, pattern);
             unroll<kHeight>([&](auto j) SSG_LAMBDA {
@@ -105,8 +150,8 @@ void multiply_pairs(const Block<Isa>& block) {
                     sums[row] = Isa::multiply_add(sums[row], gathered, weights[j]);
                 }
             });
+            share.template advance<decltype(y)::value>(block.background);
         });
-        block.energy->advance();
     }
     unroll<kRows>([&](auto pair) SSG_LAMBDA {
         std::int32_t* cross = block.cross + 2 * pair * block.cross_pitch;
@@ -129,22 +174,48 @@ SSG_INLINE int fitting(const int (&sizes)[kCount], int limit) {
     return index;
 }
 
-template <class Isa, class = std::make_integer_sequence<int, kNumHeights * kNumRowCounts>>
+// Only large blocks have work enough to hide something behind, and not the highest ones registers.
+template <class Isa>
+constexpr Output background_output(int height, int rows, Output output) {
+    return Isa::kHasBackground && height >= 7 && height <= 11 && rows >= 12 ? output : Output::kSsd;
+}
+
+template <class Isa, Output kOutput, class = std::make_integer_sequence<int, kNumHeights * kNumRowCounts>>
 struct BlockTable;
 
-template <class Isa, int... kIndices>
-struct BlockTable<Isa, std::integer_sequence<int, kIndices...>> {
-    static void run(int height, int rows, const Block<Isa>& block) {
+template <class Isa, Output kOutput, int... kIndices>
+struct BlockTable<Isa, kOutput, std::integer_sequence<int, kIndices...>> {
+    static constexpr int height(int index) { return kHeights[index / kNumRowCounts]; }
+    static constexpr int rows(int index) { return kRowCounts[index % kNumRowCounts]; }
+
+    static void run(int height_index, int rows_index, const Block<Isa>& block) {
         static constexpr void (*functions[])(const Block<Isa>&) = {
-            multiply_block<Isa, kHeights[kIndices / kNumRowCounts], kRowCounts[kIndices % kNumRowCounts]>...};
-        functions[height * kNumRowCounts + rows](block);
+            multiply_block<Isa, height(kIndices), rows(kIndices),
+                           background_output<Isa>(height(kIndices), rows(kIndices), kOutput)>...};
+        functions[height_index * kNumRowCounts + rows_index](block);
     }
 
-    static void run_pairs(int height, int rows, const Block<Isa>& block) {
+    static void run_pairs(int height_index, int rows_index, const Block<Isa>& block) {
         static constexpr void (*functions[])(const Block<Isa>&) = {
-            multiply_pairs<Isa, kHeights[kIndices / kNumRowCounts], kRowCounts[kIndices % kNumRowCounts]>...};
-        functions[height * kNumRowCounts + rows](block);
+            multiply_pairs<Isa, height(kIndices), rows(kIndices),
+                           background_output<Isa>(height(kIndices), rows(kIndices), kOutput)>...};
+        functions[height_index * kNumRowCounts + rows_index](block);
     }
 };
+
+// The right function for what is computed in the background.
+template <class Isa>
+void run_block(Output output, bool pairs, int height_index, int rows_index, const Block<Isa>& block) {
+    const auto run = [&](auto kOutput) {
+        using Table = BlockTable<Isa, decltype(kOutput)::value>;
+        if constexpr (Isa::kHasPairs) {
+            if (pairs) return Table::run_pairs(height_index, rows_index, block);
+        }
+        Table::run(height_index, rows_index, block);
+    };
+    if (!Isa::kHasBackground || output == Output::kSsd) return run(std::integral_constant<Output, Output::kSsd>{});
+    if (output == Output::kCodes) return run(std::integral_constant<Output, Output::kCodes>{});
+    run(std::integral_constant<Output, Output::kNormalized>{});
+}
 
 }  // namespace ssg

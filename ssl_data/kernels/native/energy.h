@@ -1,6 +1,6 @@
 // The energies of all search positions of a pixel: box sums of Q^2 - 256 Q, taken from the integral image.
 //
-// Isa adds: select(low, high, indices), lane i of which is element indices[i] of 2 * kLanes elements, and kHasSelect.
+// Isa adds: kHasLookup, and then permute(values, indices), lane i of which is values[indices[i]].
 #pragma once
 
 #include "tools.h"
@@ -19,10 +19,12 @@ class Energy {
           prefix_pitch_(geometry.area_size() + 1 + 2 * kLanes) {
         prefix_ = arena.take<std::int32_t>(static_cast<std::size_t>(prefix_pitch_ * side_));
         clipped_ = first_ > 0;
-        by_rows_ = stride_ == 1 && (!clipped_ || (Isa::kHasSelect && last_ - first_ < 2 * kLanes));
-        for (int x = 0; x < 2 * kLanes; ++x) {
+        // Of two registers of boxes, the first is clipped at its left end only, the second at its right end only.
+        const bool two_registers = side_ >= kLanes + first_ && side_ < 2 * kLanes;
+        by_rows_ = stride_ == 1 && (!clipped_ || (Isa::kHasLookup && two_registers));
+        for (int x = 0; x < kLanes; ++x) {
             left_ends_[x] = clamped(x);
-            right_ends_[x] = clamped(x + size_);
+            right_ends_[x] = clamped(kLanes + x + size_) - kLanes;
         }
     }
 
@@ -69,8 +71,8 @@ class Energy {
         const std::uint32_t* lower = below(row_);
         std::int32_t* energy = energy_ + row_ * side_;
         ++row_;
-        if constexpr (Isa::kHasSelect) {
-            if (clipped_) return select_boxes(upper, lower, energy);
+        if constexpr (Isa::kHasLookup) {
+            if (clipped_) return clip_boxes(upper, lower, energy);
         }
         for (int x = 0; x < side_; x += kLanes) {
             const Int left = load_vector<Int>(lower + x) - load_vector<Int>(upper + x);
@@ -79,15 +81,13 @@ class Energy {
         }
     }
 
-    // All prefix sums of a search row fit into two registers, in which the ends of the boxes are looked up.
-    SSG_INLINE void select_boxes(const std::uint32_t* upper, const std::uint32_t* lower, std::int32_t* energy) const {
-        const Int low = load_vector<Int>(lower) - load_vector<Int>(upper);
-        const Int high = load_vector<Int>(lower + kLanes) - load_vector<Int>(upper + kLanes);
-        for (int x = 0; x < side_; x += kLanes) {
-            const Int right = Isa::select(low, high, load_vector<Int>(right_ends_ + x));
-            const Int left = Isa::select(low, high, load_vector<Int>(left_ends_ + x));
-            store_vector(energy + x, right - left);
-        }
+    // Where all prefix sums of a search row fit into two registers: ends of clipped boxes are looked up in these.
+    SSG_INLINE void clip_boxes(const std::uint32_t* upper, const std::uint32_t* lower, std::int32_t* energy) const {
+        const auto prefix = [&](int x) SSG_LAMBDA { return load_vector<Int>(lower + x) - load_vector<Int>(upper + x); };
+        const Int left = Isa::permute(prefix(0), load_vector<Int>(left_ends_));
+        const Int right = Isa::permute(prefix(kLanes), load_vector<Int>(right_ends_));
+        store_vector(energy, prefix(size_ - first_) - left);
+        store_vector(energy + kLanes, right - prefix(kLanes - first_));
     }
 
     // prefix_ = prefix sums along area rows of the energy of window_size rows, one row for each search row.
@@ -137,8 +137,8 @@ class Energy {
     std::ptrdiff_t pitch_;
     std::int32_t* energy_;
     int row_;  // next search row
-    std::int32_t left_ends_[2 * kLanes];
-    std::int32_t right_ends_[2 * kLanes];
+    std::int32_t left_ends_[kLanes];   // of the first register of boxes
+    std::int32_t right_ends_[kLanes];  // of the second
 };
 
 }  // namespace ssg

@@ -9,6 +9,10 @@
 //     pattern(offset, begin, end)       lane i keeps elements offset + 3i + (0 .. kStepElements-1) in begin..end-1
 //     pair_pattern(offset, begin, end)  the same for pairs, where lanes kLanes/2 .. kLanes-1 repeat the first ones
 //     kHasPairs        whether there are pairs
+//     kHasBytes        whether areas and windows are handled as bytes, and then
+//     weights(bytes, count, weights)    the weights of a whole window row of `count` bytes
+//     transpose(from, pitch, count, to, to_pitch)    four steps of the strip in four rows
+//     widen(bytes, elements)   where areas are planes: converts kWidened of them
 //
 // Interleaved search areas are not copied: blocks read the image itself, and for boundary "zero" skip the rows and
 // blank out (by the patterns) the columns that lie outside the search area.
@@ -29,6 +33,7 @@ namespace ssg {
 template <class Isa>
 class Graph {
     using Element = typename Isa::Element;
+    using Vec = typename Isa::Vec;
     using Weight = typename Isa::Weight;
     using Pattern = typename Isa::Pattern;
     using Lane = typename Isa::Lane;
@@ -37,7 +42,7 @@ class Graph {
 
    public:
     Graph(const Problem& problem, Arena& arena)
-        : problem_(problem), geometry_(problem.geometry), energies_(geometry_, arena) {
+        : problem_(problem), geometry_(problem.geometry), energies_(geometry_, arena), finish_(problem_, arena) {
         lay_out(arena);
         if (arena.base == nullptr) return;
         plan_steps();
@@ -45,8 +50,8 @@ class Graph {
         std::memset(strip_, 0, strip_size() * sizeof *strip_);
         std::memset(zeros_, 0, (area_pitch_ + Image::kSlack) * sizeof(Element));
         std::memset(area_, 0, area_elements() * sizeof(Element));
-        std::memset(cross_, 0, padded_positions() * sizeof *cross_);
-        std::memset(energy_, 0, padded_positions() * sizeof *energy_);
+        std::memset(cross_, 0, 2 * padded_positions() * sizeof *cross_);
+        std::memset(energy_, 0, 2 * padded_positions() * sizeof *energy_);
     }
 
     void pixel(std::size_t index) {
@@ -61,8 +66,13 @@ class Graph {
         multiply_strip();
         energies_.complete();
         store_vector(energy_ + geometry_.num_positions(), Int{});  // what has been written beyond the end
-        finish(index);
+        finish_.complete();
+        finish_.begin(cross_, energy_, sum_squares(), row_of(index));
+        swap_buffers();
     }
+
+    // Finishes the last pixel.
+    void complete() { finish_.complete(); }
 
    private:
     struct Group {
@@ -71,9 +81,24 @@ class Graph {
         bool pairs;
     };
 
-    std::size_t padded_positions() const { return geometry_.num_positions() + 2 * kLanes; }
+    std::size_t padded_positions() const {
+        return static_cast<std::size_t>(Finish<Isa>::padded(geometry_.num_positions()));
+    }
+
+    std::ptrdiff_t row_of(std::size_t index) const {
+        return problem_.rows == nullptr ? static_cast<std::ptrdiff_t>(index) : problem_.rows[index];
+    }
+
+    // The sums of a pixel are used while those of the next one are computed.
+    void swap_buffers() {
+        const auto other = static_cast<std::ptrdiff_t>(padded_positions());
+        second_ = !second_;
+        cross_ += second_ ? other : -other;
+        energy_ += second_ ? other : -other;
+    }
+
     std::size_t area_elements() const { return area_pitch_ * geometry_.area_size() + Image::kSlack; }
-    std::size_t strip_size() const { return max_steps() * strip_pitch_; }
+    std::size_t strip_size() const { return (max_steps() + 4) * strip_pitch_; }
     int max_steps() const { return 3 * geometry_.window_size; }
     int max_groups() const { return geometry_.positions() / kLanes + 2; }
     bool reads_image() const { return Isa::kInterleaved && geometry_.stride == 1; }
@@ -82,7 +107,7 @@ class Graph {
         constexpr int line = 64 / sizeof(Element);
         area_pitch_ = (3 * geometry_.area_size() + 2 * line - 1) / line * line;
         plane_ = geometry_.area_size();
-        strip_pitch_ = geometry_.area_size() + 2 * kLanes;
+        strip_pitch_ = geometry_.area_size() + 3 * kLanes;
         first_ = geometry_.zero_outside ? geometry_.window_radius() : 0;
         last_ = geometry_.area_size() - first_;
         step_offsets_ = arena.take<int>(max_steps());
@@ -92,12 +117,11 @@ class Graph {
         groups_ = arena.take<Group>(max_groups());
         patterns_ = arena.take<Pattern>(max_groups() * max_steps());
         strip_ = arena.take<Lane>(strip_size());
-        weights_ = arena.take<Weight>(max_steps() * geometry_.window_size);
+        weights_ = arena.take<Weight>(max_steps() * geometry_.window_size + kLanes);
         area_ = arena.take<Element>(area_elements());
         zeros_ = arena.take<Element>(area_pitch_ + Image::kSlack);
-        cross_ = arena.take<std::int32_t>(padded_positions());
-        energy_ = arena.take<std::int32_t>(padded_positions());
-        similarity_ = arena.take<float>(padded_positions());
+        cross_ = arena.take<std::int32_t>(2 * padded_positions());
+        energy_ = arena.take<std::int32_t>(2 * padded_positions());
     }
 
     // Where each column of the area is stored, and the steps along a window row: runs of adjacent elements are cut
@@ -110,25 +134,32 @@ class Graph {
                 column_offsets_[x] = Isa::kInterleaved ? 3 * slot : slot;
             }
         }
-        if (Isa::kInterleaved && stride == 1) {
-            add_steps(0, 0, 3 * geometry_.window_size);
+        const int size = geometry_.window_size;
+        if (Isa::kInterleaved && stride == 1) return add_steps(0, 0, 3 * size);
+        if (Isa::kInterleaved) {
+            for (int x = 0; x < size; ++x) add_steps(column_offsets_[x], 3 * x, 3);
             return;
         }
-        for (int x = 0; x < geometry_.window_size; ++x) {
-            if (Isa::kInterleaved) {
-                add_steps(column_offsets_[x], 3 * x, 3);
-            } else {
-                for (int c = 0; c < 3; ++c) add_steps(column_offsets_[x] + c * plane_, 3 * x + c, 1);
+        const int columns = stride == 1 ? Isa::kStepElements : 1;  // of one plane, in a step
+        for (int x = 0; x < size; x += columns) {
+            for (int c = 0; c < 3; ++c) {
+                add_step(column_offsets_[x] + c * plane_, 3 * x + c, size - x < columns ? size - x : columns);
             }
         }
     }
 
     void add_steps(int offset, int source, int count) {
-        for (int done = 0; done < count; done += Isa::kStepElements, ++num_steps_) {
-            step_offsets_[num_steps_] = offset + done;
-            step_sources_[num_steps_] = source + done;
-            step_counts_[num_steps_] = count - done < Isa::kStepElements ? count - done : Isa::kStepElements;
+        for (int done = 0; done < count; done += Isa::kStepElements) {
+            const int left = count - done;
+            add_step(offset + done, source + done, left < Isa::kStepElements ? left : Isa::kStepElements);
         }
+    }
+
+    void add_step(int offset, int source, int count) {
+        step_offsets_[num_steps_] = offset;
+        step_sources_[num_steps_] = source;
+        step_counts_[num_steps_] = count;
+        ++num_steps_;
     }
 
     // How the search columns are divided.
@@ -137,7 +168,7 @@ class Graph {
         const int rest = side % kLanes;
         const bool one_left = rest == 1 || (Isa::kHasPairs && rest == kLanes / 2 + 1);
         // A strip expects the search area to cut off window rows at their right end only, not at both.
-        has_strip_ = one_left && geometry_.stride == 1 && side > 1 && side - 1 >= first_;
+        has_strip_ = one_left && geometry_.stride == 1 && side > 4 && side - 1 >= first_;
         const int wide = has_strip_ ? side - 1 : side;
         for (int column = 0; column < wide; column += kLanes, ++num_groups_) {
             Group& group = groups_[num_groups_];
@@ -160,22 +191,27 @@ class Graph {
 
     // The window's weights, its rows ordered by remainder modulo the stride.
     void load_window() {
-        const std::uint8_t* const window = window_start();
         const std::ptrdiff_t pitch = problem_.image.pitch;
-        const int size = geometry_.window_size;
-        const int stride = geometry_.stride;
-        const int num_steps = num_steps_;
-        Weight* weight = weights_;
-        for (int step = 0; step < num_steps; ++step) {
-            const int count = step_counts_[step];
-            for (int phase = 0; phase < stride; ++phase) {
-                const std::uint8_t* bytes = window + phase * pitch + step_sources_[step];
-                for (int j = phase; j < size; j += stride, bytes += stride * pitch) {
-                    *weight++ = Isa::weight(bytes, count);
-                }
+        int row = 0;
+        for (int phase = 0; phase < geometry_.stride; ++phase) {
+            for (int j = phase; j < geometry_.window_size; j += geometry_.stride, ++row) {
+                load_window_row(window_start() + j * pitch, row);
             }
         }
     }
+
+    void load_window_row(const std::uint8_t* bytes, int row) {
+        if constexpr (Isa::kHasBytes) {
+            if (reads_image()) return Isa::weights(bytes, 3 * geometry_.window_size, weight(row, 0));
+        }
+        const int num_steps = num_steps_;
+        for (int step = 0; step < num_steps; ++step) {
+            *weight(row, step) = Isa::weight(bytes + step_sources_[step], step_counts_[step]);
+        }
+    }
+
+    std::ptrdiff_t weights_pitch() const { return Isa::kHasBytes ? max_steps() : geometry_.window_size; }
+    Weight* weight(int row, int step) const { return weights_ + weight_index<Isa>(row, step, weights_pitch()); }
 
     const std::uint8_t* window_start() const {
         const int radius = geometry_.radius();
@@ -208,6 +244,9 @@ class Graph {
         }
         data_pitch_ = area_pitch_;
         data_ = area_;
+        if constexpr (!Isa::kInterleaved) {
+            if (geometry_.stride == 1 && last_ - first_ >= Isa::kWidened) return load_planes();
+        }
         const int channel = Isa::kInterleaved ? 1 : plane_;
         for (int y = first_; y < last_; ++y) {
             const std::uint8_t* from = start + y * image.pitch + 3 * first_;
@@ -218,21 +257,53 @@ class Graph {
         }
     }
 
+    void load_planes() {
+        const Image& image = problem_.image;
+        const std::ptrdiff_t size = std::ptrdiff_t{1} * image.height * image.width;
+        const std::uint8_t* plane = image.planes + std::ptrdiff_t{1} * top_ * image.width + left_;
+        const int first = first_;
+        const int last = last_;
+        for (int c = 0; c < 3; ++c, plane += size) {
+            for (int y = first; y < last; ++y) {
+                const std::uint8_t* from = plane + y * std::ptrdiff_t{1} * image.width;
+                Element* to = area_ + y * area_pitch_ + c * plane_;
+                for (int x = first; x < last; x += Isa::kWidened) {
+                    const int column = x < last - Isa::kWidened ? x : last - Isa::kWidened;
+                    Isa::widen(from + column, to + column);
+                }
+            }
+        }
+    }
+
     // strip_[step][y] = what the last search column sees in row y of the area.
     void load_strip() {
-        strip_steps_ = 0;
         if (!has_strip_) return;
         const int column = geometry_.positions() - 1;
         const int width = 3 * (last_ - column);  // window elements that lie inside
-        const std::ptrdiff_t pitch = data_pitch_;
-        const int first = first_;
-        const int last = last_;
-        for (int step = 0; step < num_steps_ && step_sources_[step] < width; ++step, ++strip_steps_) {
-            const int left = width - step_sources_[step];
-            const int count = left < step_counts_[step] ? left : step_counts_[step];
-            const Element* from = data_ + first * pitch + step_offsets_[step] + column * Isa::kPixelElements;
-            Lane* to = strip_ + step * strip_pitch_;
-            for (int y = first; y < last; ++y, from += pitch) to[y] = Isa::lane(from, count);
+        const Element* const start = data_ + first_ * data_pitch_ + column * Isa::kPixelElements;
+        strip_steps_ = 0;
+        if constexpr (Isa::kHasBytes) {
+            for (; 4 * strip_steps_ < width && strip_steps_ < num_steps_; strip_steps_ += 4) {
+                Lane* to = strip_ + strip_steps_ * strip_pitch_;
+                load_strip_steps(start + 4 * strip_steps_, width - 4 * strip_steps_, to);
+            }
+            strip_steps_ = strip_steps_ < num_steps_ ? strip_steps_ : num_steps_;
+            return;
+        }
+        for (; strip_steps_ < num_steps_ && step_sources_[strip_steps_] < width; ++strip_steps_) {
+            const int left = width - step_sources_[strip_steps_];
+            const int count = left < step_counts_[strip_steps_] ? left : step_counts_[strip_steps_];
+            const Element* from = start + step_offsets_[strip_steps_];
+            Lane* to = strip_ + strip_steps_ * strip_pitch_;
+            for (int y = first_; y < last_; ++y, from += data_pitch_) to[y] = Isa::lane(from, count);
+        }
+    }
+
+    // Four steps in all rows, of which the first `count` bytes lie inside.
+    void load_strip_steps(const Element* from, int count, Lane* to) const {
+        for (int y = first_; y < last_; y += 4) {
+            const int row = y < last_ - 4 ? y : last_ - 4;  // the last four rows may have been among those before
+            Isa::transpose(from + (row - first_) * data_pitch_, data_pitch_, count, to + row, strip_pitch_);
         }
     }
 
@@ -261,10 +332,10 @@ class Graph {
         const int column = groups_[group].column;
         Block<Isa> block;
         block.pitch = stride * data_pitch_;
-        block.weights_pitch = geometry_.window_size;
+        block.weights_pitch = weights_pitch();
         block.cross_pitch = side;
         block.zeros = zeros_;
-        block.energy = &energies_;
+        block.background = {&energies_, &finish_};
         block.columns = groups_[group].columns;
         for (int row = 0; row < side; row += block.rows) {
             const int left = side - row;
@@ -282,11 +353,8 @@ class Graph {
                 block.num_steps = exact_steps(num_steps_ - step, kHeights[height]);
                 block.step_offsets = step_offsets_ + step;
                 block.patterns = patterns_ + group * max_steps() + step;
-                block.weights = weights_ + step * geometry_.window_size + slot;
-                if constexpr (Isa::kHasPairs) {
-                    if (pairs) BlockTable<Isa>::run_pairs(height, registers, block);
-                }
-                if (!pairs) BlockTable<Isa>::run(height, registers, block);
+                block.weights = weight(slot, step);
+                run_block(problem_.output, pairs, height, registers, block);
                 block.add = true;
             }
         }
@@ -299,53 +367,48 @@ class Graph {
 
     void multiply_strip() {
         const int side = geometry_.positions();
-        const int size = geometry_.window_size;
-        for (int row = 0; has_strip_ && row < side; row += kLanes) {
-            Int total = {};
+        for (int row = 0; has_strip_ && row < side; row += 2 * kLanes) {
+            std::int32_t totals[2 * kLanes] = {};
             for (int step = 0; step < strip_steps_;) {
-                const int end = step + exact_steps(strip_steps_ - step, size);
-                auto even = Isa::zero();  // two sums, so that they need not wait for one another
-                auto odd = Isa::zero();
-                for (; step < end; ++step) {
-                    const Lane* lanes = strip_ + step * strip_pitch_ + row;
-                    const Weight* weights = weights_ + step * size;
-                    even = Isa::multiply_add(even, Isa::load_lanes(lanes), Isa::load_weight(weights));
-                    for (int j = 1; j < size; j += 2) {
-                        const int k = j + 1;
-                        odd = Isa::multiply_add(odd, Isa::load_lanes(lanes + j), Isa::load_weight(weights + j));
-                        even = Isa::multiply_add(even, Isa::load_lanes(lanes + k), Isa::load_weight(weights + k));
-                    }
-                }
-                total += Isa::to_int(even) + Isa::to_int(odd);
+                const int end = step + exact_steps(strip_steps_ - step, geometry_.window_size);
+                add_strip_products(totals, step, end, row);
+                step = end;
             }
             std::int32_t* cross = cross_ + row * side + side - 1;
-            for (int i = 0; i < kLanes && row + i < side; ++i, cross += side) *cross = total[i];
+            for (int i = 0; i < 2 * kLanes && row + i < side; ++i, cross += side) *cross = totals[i];
         }
     }
 
-    void finish(std::size_t index) {
-        const std::ptrdiff_t count = geometry_.num_positions();
-        const int square = sum_squares();
-        const auto ssd = [&](std::ptrdiff_t first) SSG_LAMBDA {
-            const Int cross = load_vector<Int>(cross_ + first);
-            return load_vector<Int>(energy_ + first) + square - (cross + cross);
-        };
-        const std::ptrdiff_t row = problem_.rows == nullptr ? static_cast<std::ptrdiff_t>(index) : problem_.rows[index];
-        const std::ptrdiff_t start = row * count;
-        switch (problem_.output) {
-            case Output::kSsd:
-                return finish_ssd<Isa>(count, static_cast<std::int32_t*>(problem_.result) + start, ssd);
-            case Output::kCodes:
-                return finish_codes<Isa>(problem_, count, static_cast<std::uint8_t*>(problem_.result) + start, ssd);
-            case Output::kNormalized:
-                return finish_normalized<Isa>(problem_, count, static_cast<float*>(problem_.result) + start,
-                                              similarity_, ssd);
+    // Adds the products of some steps in 2 * kLanes search rows.
+    void add_strip_products(std::int32_t* totals, int step, int end, int row) const {
+        const int size = geometry_.window_size;
+        Vec even_upper = Isa::zero();  // four sums, so that they need not wait for one another
+        Vec even_lower = Isa::zero();
+        Vec odd_upper = Isa::zero();
+        Vec odd_lower = Isa::zero();
+        for (; step < end; ++step) {
+            const Lane* lanes = strip_ + step * strip_pitch_ + row;
+            const auto add = [&](Vec& upper, Vec& lower, int j) SSG_LAMBDA {
+                const auto loaded = Isa::load_weight(weight(j, step));
+                upper = Isa::multiply_add(upper, Isa::load_lanes(lanes + j), loaded);
+                lower = Isa::multiply_add(lower, Isa::load_lanes(lanes + j + kLanes), loaded);
+            };
+            add(even_upper, even_lower, 0);
+            for (int j = 1; j < size; j += 2) {
+                add(odd_upper, odd_lower, j);
+                add(even_upper, even_lower, j + 1);
+            }
         }
+        const Int upper = Isa::to_int(even_upper) + Isa::to_int(odd_upper);
+        const Int lower = Isa::to_int(even_lower) + Isa::to_int(odd_lower);
+        store_vector(totals, load_vector<Int>(totals) + upper);
+        store_vector(totals + kLanes, load_vector<Int>(totals + kLanes) + lower);
     }
 
     const Problem& problem_;
     const Geometry geometry_;
     Energy<Isa> energies_;
+    Finish<Isa> finish_;
     // Fixed for a call.
     int* step_offsets_;
     int* step_sources_;
@@ -371,7 +434,7 @@ class Graph {
     std::ptrdiff_t data_pitch_;
     std::int32_t* cross_;
     std::int32_t* energy_;
-    float* similarity_;
+    bool second_ = false;  // whether cross_ and energy_ are the second of two
 };
 
 }  // namespace ssg

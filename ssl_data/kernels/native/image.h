@@ -18,7 +18,8 @@ struct Box {
 class PreparedImage {
    public:
     // bytes: interleaved RGB of height * width pixels, without gaps; pixels: the box that holds all edge pixels.
-    PreparedImage(const std::uint8_t* bytes, int height, int width, const Box& pixels, const Geometry& geometry) {
+    PreparedImage(const std::uint8_t* bytes, int height, int width, const Box& pixels, const Geometry& geometry,
+                  bool planar) {
         const int pad = geometry.pad();
         image_.top = pixels.top - pad;
         image_.left = pixels.left - pad;
@@ -32,6 +33,7 @@ class PreparedImage {
             copy_row(bytes + std::ptrdiff_t{3} * row * width, width, start_ + y * image_.pitch);
         }
         integrate();
+        if (planar) separate();
     }
 
     const Image& image() const { return image_; }
@@ -88,10 +90,20 @@ class PreparedImage {
         }
     }
 
+    void separate() {
+        const std::ptrdiff_t size = std::ptrdiff_t{1} * image_.height * image_.width;
+        planes_.reset(new std::uint8_t[static_cast<std::size_t>(3 * size) + Image::kSlack]);
+        for (std::ptrdiff_t i = 0; i < size; ++i) {
+            for (int c = 0; c < 3; ++c) planes_[c * size + i] = start_[3 * i + c];
+        }
+        image_.planes = planes_.get();
+    }
+
     std::unique_ptr<std::uint8_t[]> bytes_;
+    std::unique_ptr<std::uint8_t[]> planes_;
     std::unique_ptr<std::uint32_t[]> energy_;
     std::uint8_t* start_;
-    Image image_;
+    Image image_ = {};
 };
 
 }  // namespace ssg

@@ -44,6 +44,7 @@ struct Image {
     int width;
     const std::uint8_t* bytes;  // interleaved RGB
     std::ptrdiff_t pitch;       // bytes from row to row
+    const std::uint8_t* planes;  // the same as three planes of height * width bytes; for backends that ask for them
     // Integral image of the energy Q^2 - 256 Q, modulo 2^32: (height + 1) x energy_pitch, first row and column zero.
     const std::uint32_t* energy;
     std::ptrdiff_t energy_pitch;
@@ -80,6 +81,7 @@ struct Problem {
 struct Backend {
     const char* name;
     bool (*supported)();
+    bool planar;  // whether it wants Image::planes
     std::size_t (*workspace_bytes)(const Geometry&);
     // The graphs of pixels first..last-1; workspace is aligned to 64 bytes and private to the caller's thread.
     void (*run)(const Problem&, std::size_t first, std::size_t last, void* workspace);

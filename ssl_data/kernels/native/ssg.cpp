@@ -164,7 +164,7 @@ class Kernel {
         const Box box = bounding_box(problem.pixels, count, height, width);
         const std::uint8_t* bytes = image.data();
         const py::gil_scoped_release release;
-        const PreparedImage prepared(bytes, height, width, box, geometry_);
+        const PreparedImage prepared(bytes, height, width, box, geometry_, backend_.planar);
         problem.image = prepared.image();
         run_threads(backend_, problem, count, num_threads);
     }
@@ -172,6 +172,7 @@ class Kernel {
     // Codes of plain sums of squared differences.
     py::array_t<std::uint8_t> encode(const Array<std::int32_t>& ssd) const {
         Problem problem = {};
+        problem.output = Output::kCodes;
         problem.exponent_scale = exponent_scale(Output::kCodes);
         problem.table = table_;
         const std::int32_t* values = ssd.data();
