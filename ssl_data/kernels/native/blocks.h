@@ -83,6 +83,11 @@ struct Block {
     int columns;  // to store
     int rows;     // to store
     bool add;     // to what cross holds already
+    // The strip (graph.h), where a block of pairs computes it beside the rest: its first lanes, and where its sums go.
+    const typename Isa::Lane* strip;
+    std::ptrdiff_t strip_pitch;  // from step to step
+    int strip_steps;             // 0 if there is none
+    std::int32_t* strip_sums;
     Background<Isa> background;
 };
 
@@ -123,6 +128,9 @@ void multiply_block(const Block<Isa>& block) {
     });
 }
 
+// Whether a block of pairs has registers for the strip, and search rows enough to be the only block.
+constexpr bool takes_strip(int height, int rows) { return height <= 9 && rows == 13; }
+
 // The same with pairs: sums[i] holds search rows 2i and 2i + 1, which meet window row j in area rows 2i + j and
 // 2i + 1 + j. One of these may be inside and the other outside; so rows that are outside are read from zeros.
 template <class Isa, int kHeight, int kRows, Output kOutput>
@@ -135,6 +143,8 @@ void multiply_pairs(const Block<Isa>& block) {
     }
     Vec sums[kRows];
     unroll<kRows>([&](auto pair) SSG_LAMBDA { sums[pair] = Isa::zero(); });
+    Vec upper = Isa::zero();
+    Vec lower = Isa::zero();
     for (int step = 0; step < block.num_steps; ++step) {
         const int offset = block.step_offsets[step];
         const auto pattern = block.patterns[step];
@@ -151,7 +161,19 @@ void multiply_pairs(const Block<Isa>& block) {
                 }
             });
             share.template advance<decltype(y)::value>(block.background);
+            constexpr int j = decltype(y)::value / 3;  // products that add to one sum lie apart
+            if constexpr (takes_strip(kHeight, kRows) && decltype(y)::value % 3 == 1 && j < kHeight) {
+                if (step < block.strip_steps) {
+                    const auto* lanes = block.strip + step * block.strip_pitch + j;
+                    upper = Isa::multiply_add(upper, Isa::load_lanes(lanes), weights[j]);
+                    lower = Isa::multiply_add(lower, Isa::load_lanes(lanes + Isa::kLanes), weights[j]);
+                }
+            }
         });
+    }
+    if (takes_strip(kHeight, kRows) && block.strip_steps > 0) {
+        store_vector(block.strip_sums, upper);
+        store_vector(block.strip_sums + Isa::kLanes, lower);
     }
     unroll<kRows>([&](auto pair) SSG_LAMBDA {
         std::int32_t* cross = block.cross + 2 * pair * block.cross_pitch;

@@ -170,6 +170,10 @@ class Graph {
         // A strip expects the search area to cut off window rows at their right end only, not at both.
         has_strip_ = one_left && geometry_.stride == 1 && side > 4 && side - 1 >= first_;
         const int wide = has_strip_ ? side - 1 : side;
+        const int pair_rows = kRowCounts[fitting(kRowCounts, (side + 1) / 2)];
+        const int height = kHeights[fitting(kHeights, geometry_.window_size)];
+        strip_in_pairs_ = has_strip_ && Isa::kHasPairs && wide % kLanes == kLanes / 2 && 2 * pair_rows >= side &&
+                          height == geometry_.window_size && takes_strip(height, pair_rows) && side <= 2 * kLanes;
         for (int column = 0; column < wide; column += kLanes, ++num_groups_) {
             Group& group = groups_[num_groups_];
             group.column = column;
@@ -337,6 +341,10 @@ class Graph {
         block.zeros = zeros_;
         block.background = {&energies_, &finish_};
         block.columns = groups_[group].columns;
+        block.strip = strip_;
+        block.strip_pitch = strip_pitch_;
+        block.strip_steps = pairs && strip_in_pairs_ ? strip_steps_ : 0;
+        block.strip_sums = strip_sums_;
         for (int row = 0; row < side; row += block.rows) {
             const int left = side - row;
             const int registers = fitting(kRowCounts, pairs ? (left + 1) / 2 : left);
@@ -368,19 +376,24 @@ class Graph {
     void multiply_strip() {
         const int side = geometry_.positions();
         for (int row = 0; has_strip_ && row < side; row += 2 * kLanes) {
-            std::int32_t totals[2 * kLanes] = {};
-            for (int step = 0; step < strip_steps_;) {
-                const int end = step + exact_steps(strip_steps_ - step, geometry_.window_size);
-                add_strip_products(totals, step, end, row);
-                step = end;
-            }
+            if (!strip_in_pairs_) add_strip_products(row);
             std::int32_t* cross = cross_ + row * side + side - 1;
-            for (int i = 0; i < 2 * kLanes && row + i < side; ++i, cross += side) *cross = totals[i];
+            for (int i = 0; i < 2 * kLanes && row + i < side; ++i, cross += side) *cross = strip_sums_[i];
         }
     }
 
-    // Adds the products of some steps in 2 * kLanes search rows.
-    void add_strip_products(std::int32_t* totals, int step, int end, int row) const {
+    // strip_sums_ = the products in 2 * kLanes search rows.
+    void add_strip_products(int row) {
+        std::memset(strip_sums_, 0, sizeof strip_sums_);
+        for (int step = 0; step < strip_steps_;) {
+            const int end = step + exact_steps(strip_steps_ - step, geometry_.window_size);
+            add_strip_products(step, end, row);
+            step = end;
+        }
+    }
+
+    // Adds those of some steps.
+    void add_strip_products(int step, int end, int row) {
         const int size = geometry_.window_size;
         Vec even_upper = Isa::zero();  // four sums, so that they need not wait for one another
         Vec even_lower = Isa::zero();
@@ -401,8 +414,8 @@ class Graph {
         }
         const Int upper = Isa::to_int(even_upper) + Isa::to_int(odd_upper);
         const Int lower = Isa::to_int(even_lower) + Isa::to_int(odd_lower);
-        store_vector(totals, load_vector<Int>(totals) + upper);
-        store_vector(totals + kLanes, load_vector<Int>(totals + kLanes) + lower);
+        store_vector(strip_sums_, load_vector<Int>(strip_sums_) + upper);
+        store_vector(strip_sums_ + kLanes, load_vector<Int>(strip_sums_ + kLanes) + lower);
     }
 
     const Problem& problem_;
@@ -417,6 +430,7 @@ class Graph {
     int num_steps_ = 0;
     int num_groups_ = 0;
     bool has_strip_ = false;
+    bool strip_in_pairs_ = false;  // whether a block of pairs computes it
     int strip_steps_ = 0;
     int first_, last_;  // rows and columns of the area that are not zero
     Group* groups_;
@@ -428,6 +442,7 @@ class Graph {
     int top_, left_;  // of the area in Problem::image
     Weight* weights_;
     Lane* strip_;
+    alignas(64) std::int32_t strip_sums_[2 * kLanes];
     Element* zeros_;
     Element* area_;
     const Element* data_;  // area_, or the image itself
