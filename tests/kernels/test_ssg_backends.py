@@ -173,6 +173,18 @@ def test_few_pixels_of_a_large_image(boundary, backend):
 
 
 @each_backend
+@pytest.mark.parametrize("window_size", [3, 7, 9, 11, 15])
+def test_codes_are_exact_where_every_second_value_is_a_tie(window_size, backend):
+    """On a checkerboard, every other sum is the largest possible, 3 k^2 255^2, here with S = 1/4: 127.5 as a code."""
+    spec = SSGSpec(window_size=window_size, boundary="image", bandwidth=1 / (2 * np.log(2)))
+    image = checkerboard(spec.min_side + 9, spec.min_side + 8)
+    pixels = all_pixels(image)[::7]
+    codes = self_similarity_graph(image, pixels, spec, output="codes", backend=backend)
+    assert set(np.unique(codes)) <= {127, 128, 255}
+    np.testing.assert_array_equal(codes, codes_from_ssd(ssd_numpy(image, pixels, spec), spec))
+
+
+@each_backend
 @pytest.mark.parametrize("output", ["ssd", "codes", "normalized"])
 def test_no_pixels_give_no_rows(output, backend):
     pixels = np.empty((0, 2), dtype=np.int32)

@@ -205,7 +205,8 @@ class Finish {
         static_assert(kOutput != Output::kSsd, "has no stages");
         if constexpr (kStage == 0) {
             const std::ptrdiff_t limit = kOutput == Output::kCodes ? (count_ < kLanes ? 0 : count_ - kLanes) : count_;
-            at_ = next_ < limit ? next_ : limit;
+            at_ = next_ < limit ? next_ : limit;  // there may be more calls than vectors: the last is repeated
+            fresh_ = next_ < count_;
             next_ += kLanes;
             value.bits = ssd(at_);
         } else if constexpr (kStage <= kExponential) {
@@ -214,7 +215,7 @@ class Finish {
             if constexpr (kStage == kExponential + 1) value.bits = rounding_.bits(value.t);
             if constexpr (kStage == kExponential + 2) {
                 suspects_[num_suspects_] = static_cast<std::int32_t>(at_);
-                num_suspects_ += rounding_.near_tie(value.bits);
+                num_suspects_ += rounding_.near_tie(value.bits) & fresh_;
                 store_vector(row_codes_ + at_, rounding_.code(value.bits));
             }
         } else if constexpr (kStage == kExponential + 1) {
@@ -307,6 +308,7 @@ class Finish {
     std::ptrdiff_t row_ = -1;
     std::ptrdiff_t next_ = PTRDIFF_MAX / 2;  // first value of the next vector
     std::ptrdiff_t at_ = 0;
+    bool fresh_ = false;
     Float sums_ = {};
 };
 
