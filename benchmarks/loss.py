@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "time": measure_speed(paths, loads, rounds, options),
             "peak memory": measure_memory(paths, loads[:3], options),
         },
-        "notes": {"torch": torch.__version__, "command": "python benchmarks/loss.py " + " ".join(sys.argv[1:])},
+        "notes": {"torch": torch.__version__, "command": "ssl-data bench loss " + " ".join(sys.argv[1:])},
     }
     print_report(report, as_json=options.json)
 
