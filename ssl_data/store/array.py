@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +58,7 @@ class ShardedArray:
         self._source = source
         self._per_axis = tuple(s // c for s, c in zip(layout.shard_shape, layout.chunk_shape, strict=True))
         self.chunks_per_item = math.prod(self._per_axis[1:])
+        self._chunk_bytes = math.prod(layout.chunk_shape) * np.dtype(layout.dtype).itemsize
         self._codec = codec_from_metadata(self._inner_codecs())
         self._open: OrderedDict[int, ShardReader] = OrderedDict()
 
@@ -97,7 +97,8 @@ class ShardedArray:
         shard, local = divmod(first, self.layout.shard_shape[0])
         chunks = range(local // chunk_rows, -(-(local + len(out)) // chunk_rows))
         begins = [chunk * chunk_rows - local for chunk in chunks]  # in `out`
-        with self._borrow_chunk() as spare:
+        with borrow(self._chunk_bytes) as buffer:
+            spare = self._as_chunk(buffer)
             outs = [out[row : row + chunk_rows] if 0 <= row <= len(out) - chunk_rows else spare for row in begins]
             for place in self.shard(shard).decode(chunks, outs):
                 if outs[place] is spare:
@@ -129,16 +130,14 @@ class ShardedArray:
         chunks = range((local + int(rows[0])) // chunk_rows, (local + int(rows[-1])) // chunk_rows + 1)
         offsets = [chunk * chunk_rows - local for chunk in chunks]
         bounds = np.searchsorted(rows, [*offsets, offsets[-1] + chunk_rows]).tolist()
-        with self._borrow_chunk() as block:
+        with borrow(self._chunk_bytes) as buffer:
+            block = self._as_chunk(buffer)
             outs = [block if begin < end else None for begin, end in pairwise(bounds)]
             for place in self.shard(shard).decode(chunks, outs):
                 yield slice(bounds[place], bounds[place + 1]), offsets[place], block
 
-    @contextmanager
-    def _borrow_chunk(self) -> Iterator[NDArray[Any]]:
-        shape, dtype = self.layout.chunk_shape, np.dtype(self.layout.dtype)
-        with borrow(math.prod(shape) * dtype.itemsize) as buffer:
-            yield buffer.view(dtype).reshape(shape)
+    def _as_chunk(self, buffer: NDArray[np.uint8]) -> NDArray[Any]:
+        return buffer.view(self.layout.dtype).reshape(self.layout.chunk_shape)
 
     def read_window(self, slot: int, window: Window, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """A rectangle of the image in a slot, in `out` where given; only the tiles it touches are read."""
@@ -153,7 +152,8 @@ class ShardedArray:
             first = local * self.chunks_per_item + tile_rows.start * tiles_per_row + tile_cols.start
             self.shard(shard).read(range(first, first + 1), [image])
             return image
-        with self._borrow_chunk() as chunk:
+        with borrow(self._chunk_bytes) as buffer:
+            chunk = self._as_chunk(buffer)
             for tile_row in tile_rows:
                 first = local * self.chunks_per_item + tile_row * tiles_per_row + tile_cols.start
                 run = range(first, first + len(tile_cols))
