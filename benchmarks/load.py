@@ -79,12 +79,13 @@ class Load:
 
 def loads(*, tiny: bool) -> list[Load]:
     """What is measured."""
-    large, small, crop = (64, 64, 32) if tiny else (512, 256, 128)
+    large, small, crop = (64, 48, 32) if tiny else (512, 256, 128)
     borders = [Load(patch_size=large, crop_size=crop, border=border) for border in ("interior", "cached", "exact")]
-    turned = Load(patch_size=large, crop_size=crop, border="exact", turned=True)
     return [
         *borders,
-        turned,
+        Load(patch_size=large, crop_size=crop, turned=True),
+        Load(patch_size=small, crop_size=crop, border="interior"),
+        Load(patch_size=small, crop_size=crop),
         Load(patch_size=small, crop_size=None),
         Load(patch_size=small, crop_size=None, turned=True),
     ]

@@ -58,8 +58,8 @@ def test_load():
     assert exact["computed"] > interior["computed"] == 0
     assert 0 < exact["of bound"] < 1  # more would mean that the bound does not bound
     assert exact["1 worker/s"] > 0
-    assert rows(report, "graphs")["patch 64"]["reading : computing"] > 0
-    assert rows(report, "files")["patch 64: PNG, masks as PNG"]["times faster"] == 1
+    assert rows(report, "graphs")["patch 48"]["reading : computing"] > 0
+    assert rows(report, "files")["patch 48: PNG, masks as PNG"]["times faster"] == 1
 
 
 def test_codec():
