@@ -14,6 +14,7 @@ _BENCHMARKS = {
     "build": "A whole build, and its parts one by one.",
     "load": "Samples per second of a dataset.",
     "loss": "Time and memory of the loss with its gradient.",
+    "fidelity": "What storing graphs in few bits costs the loss and its gradient.",
 }
 
 

@@ -19,6 +19,7 @@ from ssl_data.config import (
     MultiscaleSpec,
     MultiscaleVariant,
     PatchSpec,
+    Quantization,
     SmallImages,
     SSGSpec,
     StoreSpec,
@@ -63,6 +64,7 @@ def build(
     ] = False,
     lq_scale: Annotated[int | None, typer.Option(help="Also store patches reduced by this factor.", min=2)] = None,
     compression: Annotated[Compression, typer.Option(help="Speed or size of the store.")] = "fast",
+    quantization: Annotated[Quantization, typer.Option(help="Graphs in one byte per value, or two.")] = "sqrt8",
     small_images: Annotated[SmallImages, typer.Option(help="Those smaller than a patch.")] = "reject",
     max_pixels: Annotated[int, typer.Option(help="Reject images of more pixels, by header.", min=1)] = MAX_PIXELS,
     retry_failed: Annotated[
@@ -100,7 +102,7 @@ def build(
         edge=EdgeSpec(threshold=edge_threshold, edge_stride=edge_stride),
         filter=FilterSpec(min_edge_density=min_edge_density, drop_duplicates=drop_duplicates),
         ssg=SSGSpec(boundary=boundary),
-        store=StoreSpec(lq_scale=lq_scale, compression=compression),
+        store=StoreSpec(lq_scale=lq_scale, compression=compression, quantization=quantization),
         workers=workers,
     )
     where = make_executor(executor, workers=workers, ray_address=ray_address)

@@ -16,6 +16,8 @@ from ssl_data.errors import ConfigError
 
 __all__ = [
     "ALGORITHM_VERSION",
+    "CODE_TYPES",
+    "LARGEST_CODES",
     "MAX_PIXELS",
     "Boundary",
     "BuildConfig",
@@ -29,6 +31,7 @@ __all__ = [
     "MultiscaleSpec",
     "MultiscaleVariant",
     "PatchSpec",
+    "Quantization",
     "SSGSpec",
     "SmallImages",
     "StoreSpec",
@@ -38,6 +41,7 @@ __all__ = [
 
 Boundary = Literal["zero", "image"]
 Compression = Literal["fast", "balanced", "small"]
+Quantization = Literal["sqrt8", "sqrt12"]
 SmallImages = Literal["reject", "upscale"]
 EdgePatches = Literal["flush", "drop", "min-overlap"]
 MaskOrigin = Literal["computed", "given"]
@@ -46,7 +50,13 @@ MultiscaleVariant = Literal["none", "gan", "diffusion"]
 MAX_PIXELS = 512_000_000
 """Images that announce more pixels than this are usually meant to exhaust the memory of whoever opens them."""
 
-ALGORITHM_VERSION = 2
+LARGEST_CODES: dict[Quantization, int] = {"sqrt8": 255, "sqrt12": 4095}
+"""The code of similarity 1, i.e. of the search centre."""
+CODE_TYPES: dict[Quantization, Literal["uint8", "uint16"]] = {"sqrt8": "uint8", "sqrt12": "uint16"}
+
+_CHUNK_ROWS: dict[Compression, int] = {"fast": 1024, "balanced": 1024, "small": 8192}
+
+ALGORITHM_VERSION = 3
 """Raised whenever the same inputs and specs would give other bytes; part of every fingerprint."""
 
 
@@ -254,20 +264,26 @@ class FilterSpec(_Spec):
 class StoreSpec(_Spec):
     """How arrays are laid out and compressed on disk."""
 
-    chunk_rows: int = 1024
-    """Rows of one ``ssg`` chunk."""
+    chunk_rows: int = 0
+    """Rows of one ``ssg`` chunk; 0 stands for what suits the compression: 1024, with "small" 8192."""
     patches_per_shard: int = 16
     """Patches of one work unit: one file per array, written once by one worker."""
     compression: Compression = "fast"
-    """"fast": LZ4, far cheaper to read than to recompute. "balanced": Zstandard, about a sixth smaller, several times
-    slower to read. "small": strong Zstandard, slow to build. Every chunk carries a checksum."""
+    """"fast": LZ4, far cheaper to read than to recompute. "balanced": Zstandard, about a sixth smaller, three times
+    slower to read. "small": the strongest Zstandard in large chunks, a further tenth smaller, very slow to build, and
+    slow to read in crops. Every chunk carries a checksum."""
+    quantization: Quantization = "sqrt8"
+    """How similarities S are stored. "sqrt8": ``round(255 sqrt(S))``, one byte. "sqrt12": ``round(4095 sqrt(S))``, two
+    bytes, almost without loss."""
     lq_scale: int | None = None
     """If set, low-quality patches, reduced by this factor with antialiased bicubic interpolation, are stored too."""
 
     def __post_init__(self) -> None:
-        _require_int(self, "chunk_rows", 1)
-        _require_int(self, "patches_per_shard", 1)
         _require(self, "compression", self.compression in get_args(Compression), "be 'fast', 'balanced' or 'small'")
+        _require_int(self, "chunk_rows", 0)
+        object.__setattr__(self, "chunk_rows", self.chunk_rows or _CHUNK_ROWS[self.compression])
+        _require_int(self, "patches_per_shard", 1)
+        _require(self, "quantization", self.quantization in get_args(Quantization), "be 'sqrt8' or 'sqrt12'")
         if self.lq_scale is not None:
             _require_int(self, "lq_scale", 2)
 

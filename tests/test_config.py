@@ -128,4 +128,4 @@ def test_unknown_fields_are_refused():
 
 
 def test_fingerprints_do_not_change_between_versions():
-    assert fingerprint(BuildSpec().to_dict()) == "b9a250006882dfcd5b8bf2562356084bf9329200c153f2a0b213c1497e7dddf0"
+    assert fingerprint(BuildSpec().to_dict()) == "0f9467d672af787a2a56432b4b175e8d1a54ba402d217f1739c9cd6823c96bf3"

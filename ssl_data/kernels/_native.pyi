@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,11 +45,11 @@ class Kernel:
     def encode(self, ssd: NDArray[np.int32]) -> NDArray[np.uint8]: ...
 
 def turn_graphs(
-    graphs: NDArray[np.uint8],
+    graphs: NDArray[np.unsignedinteger[Any]],
     rows: NDArray[np.int32],
     places: NDArray[np.int32],
     columns: NDArray[np.uint16] | None,
-    out: NDArray[np.uint8],
+    out: NDArray[np.unsignedinteger[Any]],
     portable: bool,
 ) -> None: ...
 def unit_range(

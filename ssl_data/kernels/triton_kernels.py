@@ -54,8 +54,8 @@ def _target(graphs: tl.tensor, entries: tl.tensor, mask: tl.tensor, coded: tl.co
     """Graphs of the ground truth of some edge pixels: float32 (P, lanes), 0 where masked."""
     if coded:
         codes = tl.load(graphs + entries, mask=mask, other=0).to(tl.int32)
-        squares = codes * codes  # S times 255^2, which cancels; sums of integers are exact
-        total = tl.maximum(tl.sum(squares, axis=1), 1).to(tl.float32)
+        squares = codes * codes  # S times M^2, which cancels; sums of integers are exact, those of 12 bits need 34
+        total = tl.maximum(tl.sum(squares.to(tl.int64), axis=1), 1).to(tl.float32)
         target = squares.to(tl.float32) / total[:, None]
     else:
         target = tl.load(graphs + entries, mask=mask, other=0).to(tl.float32)
@@ -90,7 +90,7 @@ def graph_kernel(
         The images, padded.
     centre : int64 (N,)
         Index of the edge pixels in the first plane of their images, counted from the beginning of `canvas`.
-    graphs : uint8 or float (N, K)
+    graphs : uint8, uint16 or float (N, K)
         Of the ground truth; codes if `coded`.
     similar : float32 (N, K)
         Written: the graphs x.

@@ -72,7 +72,7 @@ def divergences_triton(
     image, row, col : integer (N,)
         Where the edge pixels lie; in any order, also several times. Not checked.
     graphs : (N, K)
-        Of the ground truth: codes if uint8, else normalised values.
+        Of the ground truth: codes if uint8 or uint16, else normalised values.
     spec : SSGSpec
         Sizes, bandwidth and border rule; see `supports`.
 
@@ -166,7 +166,7 @@ class _Layout:
         lanes = triton.next_power_of_2(self.spec.num_positions)
         return {
             **self.options(),
-            "coded": self.graphs.dtype == torch.uint8,
+            "coded": not self.graphs.is_floating_point(),
             "pixels": _PIXELS,
             "lanes": lanes,
             "num_warps": min(8, max(1, lanes // 256)),

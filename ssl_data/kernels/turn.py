@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,9 +31,9 @@ def _columns(turn: Dihedral, num_positions: int) -> NDArray[np.uint16]:
 
 
 def turn_graphs(
-    graphs: NDArray[np.uint8],
+    graphs: NDArray[np.unsignedinteger[Any]],
     rows: NDArray[np.int32],
-    out: NDArray[np.uint8],
+    out: NDArray[np.unsignedinteger[Any]],
     places: NDArray[np.int32],
     turn: Dihedral,
 ) -> None:
@@ -41,8 +41,8 @@ def turn_graphs(
 
     Parameters
     ----------
-    graphs, out : uint8 (n, K)
-        C-contiguous; other rows of `out` stay as they are.
+    graphs, out : uint8 or uint16 (n, K)
+        Both of one type, C-contiguous; other rows of `out` stay as they are.
     rows, places : int32 (m,)
         Where each graph lies, and where it goes.
     turn : Dihedral

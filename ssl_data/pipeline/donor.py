@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["CHUNKS_PER_BLOCK", "Donor", "close_donor", "copy_patch"]
 
 CHUNKS_PER_BLOCK = 8
-"""Chunks of graphs handled at once: bounds a worker's memory for them to some 5 MB, whatever the edge density."""
+"""Chunks of graphs handled at once: bounds a worker's memory for them to 5 or 10 MB, whatever the edge density."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def close_donor() -> None:
     _opened.cache_clear()
 
 
-def _graph_blocks(store: Store, index: int) -> Iterator[NDArray[np.uint8]]:
+def _graph_blocks(store: Store, index: int) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
     block_rows = CHUNKS_PER_BLOCK * store.build_spec.store.chunk_rows
     count = int(store.counts[index])
     for first in range(0, count, block_rows):

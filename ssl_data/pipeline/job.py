@@ -13,9 +13,9 @@ from PIL import Image
 
 from ssl_data.errors import BuildError, SourceError, one_line
 from ssl_data.geometry.scales import ORIGINAL
+from ssl_data.kernels.codes import graph_codes
 from ssl_data.kernels.edges import edge_mask, edge_pixels
 from ssl_data.kernels.resize import reduce_bicubic
-from ssl_data.kernels.ssg import self_similarity_graph
 from ssl_data.pipeline.decode import decode_image, read_file
 from ssl_data.pipeline.donor import CHUNKS_PER_BLOCK, copy_patch
 from ssl_data.pipeline.masks import decode_mask
@@ -184,11 +184,11 @@ def _write_patch(
 
 def _graph_blocks(
     gt: NDArray[np.uint8], pixels: NDArray[np.int32], spec: BuildSpec, num_threads: int
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
     block_rows = CHUNKS_PER_BLOCK * spec.store.chunk_rows
     for first in range(0, len(pixels), block_rows):
         block = pixels[first : first + block_rows]
-        yield self_similarity_graph(gt, block, spec.ssg, output="codes", num_threads=num_threads)
+        yield graph_codes(gt, block, spec.ssg, spec.store.quantization, num_threads=num_threads)
 
 
 def _record(task: ImageTask, patch: PatchTask, **outcome: Any) -> PatchRecord:  # noqa: ANN401 - fields of the record

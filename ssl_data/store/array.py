@@ -58,8 +58,9 @@ class ShardedArray:
         self._source = source
         self._per_axis = tuple(s // c for s, c in zip(layout.shard_shape, layout.chunk_shape, strict=True))
         self.chunks_per_item = math.prod(self._per_axis[1:])
-        self._chunk_bytes = math.prod(layout.chunk_shape) * np.dtype(layout.dtype).itemsize
-        self._codec = codec_from_metadata(self._inner_codecs())
+        item_bytes = np.dtype(layout.dtype).itemsize
+        self._chunk_bytes = math.prod(layout.chunk_shape) * item_bytes
+        self._codec = codec_from_metadata(self._inner_codecs(), item_bytes)
         self._open: OrderedDict[int, ShardReader] = OrderedDict()
 
     def _inner_codecs(self) -> list[dict[str, Any]]:

@@ -1,29 +1,30 @@
 """Compression of one chunk: standard Zarr v3 codecs, always with a checksum.
 
-Blosc and plain Zstandard decode most flipped bytes without complaint, so LZ4 chunks are followed by a CRC-32C and
-Zstandard frames carry their own content checksum.
+Blosc and plain Zstandard decode most flipped bytes without complaint, so Blosc chunks are followed by a CRC-32C and
+Zstandard frames carry their own content checksum. Values of two bytes go through Blosc, which first puts all their
+lower bytes together and all their upper ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import google_crc32c
 import numpy as np
 from numcodecs.blosc import Blosc, decompress
 from numcodecs.zstd import Zstd
 
+from ssl_data.config import Compression
 from ssl_data.errors import StoreCorruptError, StoreError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ssl_data.config import Compression
-
 __all__ = ["ChunkCodec", "chunk_codec", "codec_from_metadata", "crc32c"]
 
-_ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 12}
+_ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 19}
+_BLOSC_ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 7}  # Zstandard's own levels 1 and 13
 _LZ4_LEVEL = 9  # of Blosc: smaller than its default of 5 by 7 %, and read faster
 _CRC_BYTES = 4
 
@@ -35,7 +36,7 @@ def crc32c(data: bytes | memoryview) -> bytes:
 
 
 class ChunkCodec(Protocol):
-    """One chunk of uint8 or bool values to bytes and back."""
+    """One chunk of values, of one or two bytes each, to bytes and back."""
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
         """Compressed form of a C-contiguous chunk, checksum included; the same bytes for the same chunk."""
@@ -77,9 +78,14 @@ class _ZstdCodec:
 
 
 @dataclass(frozen=True)
-class _Lz4Codec:
+class _BloscCodec:
+    name: str
+    level: int
+    item_bytes: int
+
     def encode(self, chunk: NDArray[Any]) -> bytes:
-        encoded = bytes(Blosc(cname="lz4", clevel=_LZ4_LEVEL, shuffle=Blosc.NOSHUFFLE).encode(chunk))
+        shuffle = Blosc.SHUFFLE if self.item_bytes > 1 else Blosc.NOSHUFFLE
+        encoded = bytes(Blosc(cname=self.name, clevel=self.level, shuffle=shuffle).encode(chunk))
         return encoded + crc32c(encoded)
 
     def decode_into(self, encoded: bytes | memoryview, out: NDArray[Any]) -> None:
@@ -95,7 +101,13 @@ class _Lz4Codec:
 
     @property
     def metadata(self) -> list[dict[str, Any]]:
-        blosc = {"typesize": 1, "cname": "lz4", "clevel": _LZ4_LEVEL, "shuffle": "noshuffle", "blocksize": 0}
+        blosc = {
+            "typesize": self.item_bytes,
+            "cname": self.name,
+            "clevel": self.level,
+            "shuffle": "shuffle" if self.item_bytes > 1 else "noshuffle",
+            "blocksize": 0,
+        }
         return [{"name": "blosc", "configuration": blosc}, {"name": "crc32c"}]
 
 
@@ -120,14 +132,16 @@ def _check_size(num_bytes: int, out: NDArray[Any]) -> None:
         raise StoreCorruptError(f"a chunk holds {num_bytes} bytes instead of {out.nbytes}")
 
 
-def chunk_codec(compression: Compression) -> ChunkCodec:
-    """The codec behind a compression preset."""
+def chunk_codec(compression: Compression, item_bytes: int = 1) -> ChunkCodec:
+    """The codec behind a compression preset, for values of one or two bytes."""
     if compression == "fast":
-        return _Lz4Codec()
+        return _BloscCodec("lz4", _LZ4_LEVEL, item_bytes)
+    if item_bytes > 1:
+        return _BloscCodec("zstd", _BLOSC_ZSTD_LEVELS[compression], item_bytes)
     return _ZstdCodec(level=_ZSTD_LEVELS[compression])
 
 
-def codec_from_metadata(codecs: list[dict[str, Any]]) -> ChunkCodec:
+def codec_from_metadata(codecs: list[dict[str, Any]], item_bytes: int = 1) -> ChunkCodec:
     """The codec that reads chunks written with these Zarr v3 codecs (``bytes`` first).
 
     Raises
@@ -135,9 +149,9 @@ def codec_from_metadata(codecs: list[dict[str, Any]]) -> ChunkCodec:
     StoreError
         If it is none of those this library writes.
     """
-    configuration = codecs[1].get("configuration", {}) if len(codecs) > 1 else {}
-    candidates: tuple[ChunkCodec, ...] = (_Lz4Codec(), _ZstdCodec(level=configuration.get("level", 0)))
-    for candidate in candidates:
-        if codecs[:1] == [{"name": "bytes"}] and codecs[1:] == candidate.metadata:
+    to_bytes = {"name": "bytes"} if item_bytes == 1 else {"name": "bytes", "configuration": {"endian": "little"}}
+    for compression in get_args(Compression):
+        candidate = chunk_codec(compression, item_bytes)
+        if codecs == [to_bytes, *candidate.metadata]:
             return candidate
     raise StoreError(f"unknown chunk codecs {codecs}: the store was written by another version or another program")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ssl_data.config import CODE_TYPES, LARGEST_CODES
 from ssl_data.geometry.shards import num_shards, rows_per_shard
 
 if TYPE_CHECKING:
-    from ssl_data.config import BuildSpec
+    from ssl_data.config import BuildSpec, Quantization
 
 __all__ = [
     "ATTRIBUTE",
@@ -122,6 +123,15 @@ def _mask_attributes(spec: BuildSpec) -> dict[str, Any]:
     return {"description": "edge masks before edge_stride", "threshold": spec.edge.threshold}
 
 
+def _describe(quantization: Quantization) -> dict[str, str]:
+    largest = LARGEST_CODES[quantization]
+    return {
+        "name": quantization,
+        "encode": f"q = round({largest} * sqrt(S))",
+        "decode": f"S = (q / {largest})**2; SSG = S / S.sum(axis=1)",
+    }
+
+
 def array_layouts(spec: BuildSpec, num_slots: int) -> tuple[ArrayLayout, ...]:
     """The sharded arrays of a store with that many patch slots, in the order in which a shard's files are written."""
     side, per_shard = spec.patch.patch_size, spec.store.patches_per_shard
@@ -146,7 +156,7 @@ def array_layouts(spec: BuildSpec, num_slots: int) -> tuple[ArrayLayout, ...]:
     layouts.append(
         ArrayLayout(
             name=SSG,
-            dtype="uint8",
+            dtype=CODE_TYPES[spec.store.quantization],
             shape=(num_shards(num_slots, per_shard) * shard_rows, num_positions),
             shard_shape=(shard_rows, num_positions),
             chunk_shape=(spec.store.chunk_rows, num_positions),
@@ -154,11 +164,7 @@ def array_layouts(spec: BuildSpec, num_slots: int) -> tuple[ArrayLayout, ...]:
             attributes={
                 "description": "self-similarity graphs of the edge pixels, one row each; "
                 "rows start[i] : start[i] + count[i] belong to patch i, in row-major order of its edge pixels",
-                "quantization": {
-                    "name": "sqrt8",
-                    "encode": "q = round(255 * sqrt(S))",
-                    "decode": "S = (q / 255)**2; SSG = S / S.sum(axis=1)",
-                },
+                "quantization": _describe(spec.store.quantization),
             },
         )
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ssl_data.config import BuildSpec, SSGSpec
+from ssl_data.config import CODE_TYPES, BuildSpec, SSGSpec
 from ssl_data.errors import StoreCorruptError, StoreError, StoreIncompleteError, StoreNotFoundError, one_line
 from ssl_data.geometry.positions import Window, mask_pixels
 from ssl_data.store.array import ShardedArray, read_json
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ssl_data.config import Quantization
     from ssl_data.store.source import ByteSource
 
 __all__ = ["Store", "open_store"]
@@ -150,6 +151,16 @@ class Store:
         return self.build_spec.store.lq_scale
 
     @property
+    def quantization(self) -> Quantization:
+        """How the graphs' codes are made, see `StoreSpec.quantization`."""
+        return self.build_spec.store.quantization
+
+    @property
+    def code_type(self) -> np.dtype[Any]:
+        """Type of the graphs' codes: uint8 or uint16."""
+        return np.dtype(CODE_TYPES[self.quantization])
+
+    @property
     def num_patches(self) -> int:
         """Patches in the store; those that were filtered, or whose image is broken, do not count."""
         return len(self._slots)
@@ -223,19 +234,20 @@ class Store:
         return self._arrays[lq_name(scale)].read_window(int(self._slots[self._check(index)]), reduced)
 
     def read_codes(
-        self, index: int, first: int = 0, stop: int | None = None, *, out: NDArray[np.uint8] | None = None
-    ) -> NDArray[np.uint8]:
-        """Graph codes of the patch's edge pixels number `first` to `stop`: uint8 (n, K), in `out` where given."""
+        self, index: int, first: int = 0, stop: int | None = None, *, out: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """Graph codes of the patch's edge pixels number `first` to `stop`: `code_type` (n, K), in `out` where given."""
         stop = int(self._counts[self._check(index)]) if stop is None else stop
         self._check_rows(index, first, stop)
-        codes = np.empty((stop - first, self.spec.num_positions), dtype=np.uint8) if out is None else out
-        if codes.shape != (stop - first, self.spec.num_positions) or codes.dtype != np.uint8:
-            raise ValueError(f"out must be uint8 {(stop - first, self.spec.num_positions)}, got {out!r}")
+        shape = (stop - first, self.spec.num_positions)
+        codes = np.empty(shape, dtype=self.code_type) if out is None else out
+        if codes.shape != shape or codes.dtype != self.code_type:
+            raise ValueError(f"out must be {self.code_type} {shape}, got {out!r}")
         if first < stop:
             self._arrays[SSG].read_rows(int(self._starts[index]) + first, codes)
         return codes
 
-    def code_blocks(self, index: int, rows: NDArray[np.integer[Any]]) -> Iterator[tuple[slice, int, NDArray[np.uint8]]]:
+    def code_blocks(self, index: int, rows: NDArray[np.integer[Any]]) -> Iterator[tuple[slice, int, NDArray[Any]]]:
         """Graph codes of some edge pixels of a patch, chunk by chunk as they are stored.
 
         Parameters
@@ -250,7 +262,7 @@ class Store:
             Which of `rows` the block holds.
         offset : int
             The number of the block's first edge pixel: the codes of ``rows[span]`` are ``block[rows[span] - offset]``.
-        block : uint8 (chunk_rows, K)
+        block : uint8 or uint16 (chunk_rows, K)
             Overwritten by the next.
         """
         if len(rows):
@@ -300,8 +312,8 @@ class Store:
         -------
         dict
             "gt" uint8 (H, W, 3) RGB, "edge_mask" bool (H, W) before edge_stride, "pixels" int32 (N, 2) row and column
-            of the edge pixels with a graph, "ssg" uint8 (N, K) their codes, "lq" uint8 (H/s, W/s, 3) where stored, and
-            "patch_id" str.
+            of the edge pixels with a graph, "ssg" (N, K) their codes of `code_type`, "lq" uint8 (H/s, W/s, 3) where
+            stored, and "patch_id" str.
 
         Raises
         ------

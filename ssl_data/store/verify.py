@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ssl_data.config import LARGEST_CODES
 from ssl_data.errors import (
     Problem,
     StoreCorruptError,
@@ -37,8 +38,8 @@ def verify_store(url: str | Path, *, deep: bool = False) -> list[Problem]:
     url : str or Path
         Folder or URL of the store; a remote one is read past the cache.
     deep : bool
-        Also decode every chunk and compare masks, graph counts and the codes' invariants (the search centre has code
-        255), besides sizes and SHA-256 of all files.
+        Also decode every chunk and compare masks, graph counts and the codes' invariants (the search centre has the
+        largest code, no other one a larger), besides sizes and SHA-256 of all files.
 
     Returns
     -------
@@ -93,15 +94,18 @@ def _problem_of_file(source: ByteSource, record: FileRecord) -> Problem | None:
 
 
 def _problems_of_patches(store: Store) -> Iterator[Problem]:
-    centre = store.spec.num_positions // 2
+    centre, largest = store.spec.num_positions // 2, LARGEST_CODES[store.quantization]
     for index in range(store.num_patches):
         try:
             patch = store.read(index)
         except StoreCorruptError as error:
             yield Problem(where=store.patch_id(index), kind="corrupt", message=str(error))
             continue
-        if not (patch["ssg"][:, centre] == 255).all():
+        if not (patch["ssg"][:, centre] == largest).all():
             message = "a graph has no similarity with itself at the search centre"
+            yield Problem(where=patch["patch_id"], kind="wrong-codes", message=message)
+        if patch["ssg"].max(initial=0) > largest:
+            message = f"a graph has a code above {largest}"
             yield Problem(where=patch["patch_id"], kind="wrong-codes", message=message)
         if int(patch["edge_mask"].sum()) != store.num_edge_pixels[index]:
             message = "the number of edge pixels differs from the manifest"

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from zarr.core.buffer import Buffer
 
+    from ssl_data.store.codec import ChunkCodec
     from ssl_data.store.plan import StorePlan
 
 __all__ = ["ShardSink", "prepare_store"]
@@ -68,7 +69,6 @@ def prepare_store(root: Path, plan: StorePlan, sources: Sequence[Mapping[str, An
 
 def _zarr_files(layouts: Iterable[ArrayLayout], plan: StorePlan) -> dict[str, bytes]:
     """Metadata of the sharded arrays, made by zarr-python in memory."""
-    codec = chunk_codec(plan.spec.store.compression)
     files: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(files))
     for layout in layouts:
@@ -78,12 +78,16 @@ def _zarr_files(layouts: Iterable[ArrayLayout], plan: StorePlan) -> dict[str, by
             dtype=layout.dtype,
             chunks=layout.chunk_shape,
             shards=layout.shard_shape,
-            compressors=codec.metadata,
+            compressors=_codec(layout, plan).metadata,
             fill_value=0,
             dimension_names=layout.dimension_names,
             attributes=layout.attributes,
         )
     return {path: content.to_bytes() for path, content in files.items() if path != ROOT_METADATA}
+
+
+def _codec(layout: ArrayLayout, plan: StorePlan) -> ChunkCodec:
+    return chunk_codec(plan.spec.store.compression, np.dtype(layout.dtype).itemsize)
 
 
 class ShardSink:
@@ -104,12 +108,11 @@ class ShardSink:
 
     def __enter__(self) -> Self:
         """Open the shard's unfinished files."""
-        codec = chunk_codec(self._plan.spec.store.compression)
         for layout in self._layouts.values():
             file = AtomicFile(self._root / self._path(layout), self._root / WORK_DIR)
             self._files.append(file)
             per_axis = (shard // chunk for shard, chunk in zip(layout.shard_shape, layout.chunk_shape, strict=True))
-            self._writers[layout.name] = ShardWriter(file.file, math.prod(per_axis), codec)
+            self._writers[layout.name] = ShardWriter(file.file, math.prod(per_axis), _codec(layout, self._plan))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,12 +133,12 @@ class ShardSink:
             chunk = np.ascontiguousarray(image[row : row + tile, col : col + tile])
             self._writers[name].write(first + index, chunk)
 
-    def write_graphs(self, blocks: Iterable[NDArray[np.uint8]]) -> tuple[int, int]:
+    def write_graphs(self, blocks: Iterable[NDArray[np.unsignedinteger[Any]]]) -> tuple[int, int]:
         """Write the graph codes of the next patch.
 
         Parameters
         ----------
-        blocks : iterable of uint8 (n, K)
+        blocks : iterable of uint8 or uint16 (n, K)
             The patch's rows in order; all blocks but the last have a multiple of ``chunk_rows`` rows.
 
         Returns

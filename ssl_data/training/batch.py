@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SSGBatch", "require"]
 
+_CODE_TYPES = (torch.uint8, torch.uint16)
+
 
 def require(ok: bool, name: str, rule: str, value: object) -> None:  # noqa: FBT001 - an assertion reads best this way
     """Raise an `InputError` that names what is wrong, unless it is right."""
@@ -44,7 +46,7 @@ class SSGBatch:
     """
 
     codes: Tensor | None = None
-    """uint8 (N, K): ``round(255 sqrt(S))``, as a store holds them."""
+    """uint8 (N, K), ``round(255 sqrt(S))``, or uint16 (N, K), ``round(4095 sqrt(S))``: as a store holds them."""
     values: Tensor | None = None
     """float32 or float64 (N, K): exact, normalised graphs."""
     image: Tensor
@@ -64,7 +66,7 @@ class SSGBatch:
             raise InputError("SSGBatch needs either codes or values, not both")
         graphs = self.graphs
         if self.codes is not None:
-            require(graphs.dtype == torch.uint8, "codes", "be uint8", graphs.dtype)
+            require(graphs.dtype in _CODE_TYPES, "codes", "be uint8 or uint16", graphs.dtype)
         else:
             require(graphs.dtype in (torch.float32, torch.float64), "values", "be float32 or float64", graphs.dtype)
         require(graphs.ndim == 2, "codes and values", "have shape (N, K)", tuple(graphs.shape))
@@ -164,8 +166,8 @@ class SSGBatch:
     def normalized(self, rows: slice = slice(None)) -> Tensor:
         """Normalised graphs (paper Eq. 4): float (N, K), on the device where the batch lies.
 
-        Codes are decoded, ``S = (q / 255)^2``, and every row is divided by its sum, in float32; `values` are returned
-        as they are.
+        Codes are decoded, ``S = (q / 255)^2`` or ``(q / 4095)^2``, and every row is divided by its sum, in float32;
+        `values` are returned as they are.
 
         Parameters
         ----------
@@ -174,7 +176,7 @@ class SSGBatch:
         """
         if self.codes is None:
             return self.graphs[rows]
-        squares = self.codes[rows].float().square_()  # the factor 1 / 255^2 cancels, and without it squares are exact
+        squares = self.codes[rows].float().square_()  # the factor 1 / M^2 cancels, and without it squares are exact
         return squares.div_(squares.sum(1, keepdim=True).clamp_min_(1))
 
     def crop(self, top: int, left: int, size: int, *, margin: int = 0) -> SSGBatch:

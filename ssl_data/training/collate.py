@@ -110,7 +110,10 @@ def _join(graphs: list[SSGBatch]) -> SSGBatch:
 
 _SENT_BY_VALUE = 1 << 20
 """Tensors of at most so many bytes that lie in no block go through the pipe; a shared file for each would cost more."""
-_NUMPY_TYPES = {torch.bool, torch.uint8, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64}
+_NUMPY_TYPES = {
+    *(torch.bool, torch.uint8, torch.uint16, torch.int32, torch.int64),
+    *(torch.float16, torch.float32, torch.float64),
+}
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         layouts: list[tuple[tuple[int, ...], type[np.generic]]] = [
             ((count, 3, size, size), np.float32),
             ((count, 1, size, size), np.float32),
-            ((sum(map(len, plans)), self.store.spec.num_positions), np.uint8),
+            ((sum(map(len, plans)), self.store.spec.num_positions), self.store.code_type.type),
         ]
         if self._degradation is None and self.store.lq_scale is not None:
             side = size // self.store.lq_scale

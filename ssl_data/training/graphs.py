@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ssl_data.geometry.positions import Dihedral, Window, interior_window
+from ssl_data.kernels.codes import graph_codes
 from ssl_data.kernels.sample import SamplePixels, sample_pixels
-from ssl_data.kernels.ssg import self_similarity_graph
 from ssl_data.kernels.turn import turn_graphs
 from ssl_data.store.scratch import borrow
 
@@ -85,7 +85,7 @@ def plan_graphs(
     return GraphPlan(index=index, window=window, turn=turn, pixels=pixels)
 
 
-def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: NDArray[Any]) -> None:
     """Read and compute the codes of a sample's graphs.
 
     Parameters
@@ -94,8 +94,8 @@ def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: ND
         See `plan_graphs`.
     image : uint8 (H, W, 3)
         The crop, not turned.
-    out : uint8 (N, K)
-        Is filled; C-contiguous.
+    out : uint8 or uint16 (N, K)
+        `Store.code_type`. Is filled; C-contiguous.
     """
     rows, places, computed = plan.pixels.rows, plan.pixels.places, plan.pixels.computed
     if plan.is_a_run:
@@ -106,4 +106,4 @@ def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: ND
     if len(computed):
         turned = np.ascontiguousarray(plan.turn.image(image))
         pixels = np.stack([plan.pixels.row[computed], plan.pixels.col[computed]], axis=1)
-        self_similarity_graph(turned, pixels, store.spec, output="codes", out=out, rows=computed)
+        graph_codes(turned, pixels, store.spec, store.quantization, out=out, rows=computed)

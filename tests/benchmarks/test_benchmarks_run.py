@@ -68,6 +68,15 @@ def test_codec():
     assert balanced["bytes/entry"] < fast["bytes/entry"] < 1
     assert balanced["bytes/entry"] == codecs["zstd 1"]["bytes/entry"]
     assert min(fast["encode ns/entry"], fast["decode ns/entry"]) > 0
+    assert codecs["MED, zstd 1"]["bytes/entry"] < codecs["gradient, zstd 1"]["bytes/entry"] < balanced["bytes/entry"]
+    assert codecs["12 bits, preset fast"]["bytes/entry"] > fast["bytes/entry"]
+
+
+def test_fidelity():
+    report = run("fidelity")
+    assert all(row["of allowed"] < 1 for row in report["tables"]["bounds"])
+    coding = rows(report, "coding, 1 thread")
+    assert coding["sqrt12"]["times sqrt8"] > coding["sqrt8"]["times sqrt8"] == 1
 
 
 @pytest.mark.parametrize("name", ["kernel", "loss"])

@@ -60,6 +60,17 @@ def test_a_second_build_has_nothing_to_do(built):
     assert "is complete already" in done.stdout
 
 
+def test_the_quantization_is_chosen_shown_and_part_of_the_fingerprint(images, tmp_path):
+    arguments = ["build", "--dataset", images, "--out", tmp_path / "store.zarr", *SMALL]
+    assert run(*arguments, "--quantization", "sqrt12").returncode == 0
+    shown = run("inspect", tmp_path / "store.zarr").stdout
+    assert "quantization=sqrt12" in shown
+    assert "uint16" in shown
+    other = run(*arguments)
+    assert other.returncode == 1
+    assert "quantization" in other.stderr
+
+
 def test_json_is_one_document(built, images, tmp_path):
     done = run("build", "--dataset", images, "--out", tmp_path / "store", *SMALL, "--json")
     report = json.loads(done.stdout)

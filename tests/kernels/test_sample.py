@@ -26,12 +26,14 @@ def backend(request):
     turn=turns,
     side=st.integers(1, 31).map(lambda half: 2 * half - 1),
     num_graphs=st.integers(1, 9),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
     seed=st.integers(0, 2**32),
 )
-def test_graphs_are_put_where_they_belong_and_nowhere_else(turn, side, num_graphs, seed):
+def test_graphs_are_put_where_they_belong_and_nowhere_else(turn, side, num_graphs, dtype, seed):
     random = np.random.default_rng(seed)
-    graphs = random.integers(0, 256, (num_graphs, side * side), dtype=np.uint8)
-    out = random.integers(0, 256, (num_graphs + 3, side * side), dtype=np.uint8)
+    largest = np.iinfo(dtype).max
+    graphs = random.integers(0, largest, (num_graphs, side * side), dtype=dtype, endpoint=True)
+    out = random.integers(0, largest, (num_graphs + 3, side * side), dtype=dtype, endpoint=True)
     rows = random.integers(0, num_graphs, num_graphs).astype(np.int32)
     places = random.permutation(len(out))[:num_graphs].astype(np.int32)
     expected = out.copy()

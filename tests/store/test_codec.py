@@ -12,15 +12,20 @@ from ssl_data.store.codec import chunk_codec, codec_from_metadata
 PRESETS = get_args(Compression)
 
 
-@pytest.fixture
-def chunk():
+@pytest.fixture(params=[np.uint8, np.uint16], ids=["one byte", "two bytes"])
+def chunk(request):
     random = np.random.default_rng(0)
-    return random.normal(-10, 20, size=(64, 625)).clip(0, 255).astype(np.uint8)
+    values = random.normal(-10, 20, size=(64, 625)).clip(0, 255)
+    return (values if request.param == np.uint8 else 16 * values).astype(request.param)
+
+
+def codec_for(preset, chunk):
+    return chunk_codec(preset, chunk.itemsize)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_round_trip(preset, chunk):
-    codec = chunk_codec(preset)
+    codec = codec_for(preset, chunk)
     out = np.empty_like(chunk)
     codec.decode_into(codec.encode(chunk), out)
     assert (out == chunk).all()
@@ -28,17 +33,17 @@ def test_round_trip(preset, chunk):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_compresses(preset, chunk):
-    assert len(chunk_codec(preset).encode(chunk)) < 0.95 * chunk.nbytes
+    assert len(codec_for(preset, chunk).encode(chunk)) < 0.95 * chunk.nbytes
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_same_chunk_gives_the_same_bytes(preset, chunk):
-    assert chunk_codec(preset).encode(chunk) == chunk_codec(preset).encode(chunk.copy())
+    assert codec_for(preset, chunk).encode(chunk) == codec_for(preset, chunk).encode(chunk.copy())
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_flipped_bit_is_noticed(preset, chunk):
-    codec = chunk_codec(preset)
+    codec = codec_for(preset, chunk)
     encoded = codec.encode(chunk)
     random = np.random.default_rng(1)
     places = {0, 1, 2, 3, 4, 5, 6, 7, 8, len(encoded) - 1, *random.integers(len(encoded), size=200).tolist()}
@@ -57,7 +62,7 @@ def test_every_flipped_bit_is_noticed(preset, chunk):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("length", [0, 3, 100, -1])
 def test_truncated_chunks_are_noticed(preset, length, chunk):
-    codec = chunk_codec(preset)
+    codec = codec_for(preset, chunk)
     with pytest.raises(StoreCorruptError):
         codec.decode_into(codec.encode(chunk)[:length], np.empty_like(chunk))
 
@@ -65,15 +70,21 @@ def test_truncated_chunks_are_noticed(preset, length, chunk):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("rows", [63, 65])
 def test_chunks_of_another_size_are_noticed(preset, rows, chunk):
-    codec = chunk_codec(preset)
+    codec = codec_for(preset, chunk)
     with pytest.raises(StoreCorruptError):
-        codec.decode_into(codec.encode(chunk), np.empty((rows, 625), dtype=np.uint8))
+        codec.decode_into(codec.encode(chunk), np.empty((rows, 625), dtype=chunk.dtype))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_metadata_names_the_codec(preset):
     codec = chunk_codec(preset)
     assert codec_from_metadata([{"name": "bytes"}, *codec.metadata]) == codec
+    codec = chunk_codec(preset, 2)
+    little_endian = {"name": "bytes", "configuration": {"endian": "little"}}
+    assert codec_from_metadata([little_endian, *codec.metadata], 2) == codec
+    big_endian = {"name": "bytes", "configuration": {"endian": "big"}}
+    with pytest.raises(StoreError, match="codec"):
+        codec_from_metadata([big_endian, *codec.metadata], 2)
 
 
 @pytest.mark.parametrize(

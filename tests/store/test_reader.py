@@ -12,7 +12,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_data import edge_mask, edge_pixels, open_store, self_similarity_graph
+from ssl_data import edge_mask, edge_pixels, open_store, self_similarity_graph, verify_store
 from ssl_data.errors import (
     StoreCorruptError,
     StoreError,
@@ -21,6 +21,7 @@ from ssl_data.errors import (
     StoreNotFoundError,
 )
 from ssl_data.geometry.positions import Window
+from ssl_data.kernels.quantize import codes_from_ssd
 from ssl_data.kernels.resize import reduce_bicubic
 from ssl_data.testing import tiny_store
 
@@ -68,6 +69,23 @@ def test_another_program_needs_only_zarr(store):
     similarity = (patch["ssg"] / 255.0) ** 2
     assert (int(gt_sum), int(mask_sum), int(count)) == (patch["gt"].sum(), patch["edge_mask"].sum(), len(patch["ssg"]))
     assert float(spread) == pytest.approx((similarity / similarity.sum(1, keepdims=True)).std(), rel=1e-12)
+
+
+@pytest.mark.parametrize("compression", ["fast", "balanced", "small"])
+def test_twelve_bits_read_the_same_by_plain_zarr(tmp_path, compression):
+    store = tiny_store(tmp_path, quantization="sqrt12", compression=compression)
+    group = zarr.open_group(store.root, mode="r")
+    start, count = group["start"][:], group["count"][:]
+    assert group["ssg"].dtype == np.uint16
+    assert group["ssg"].attrs["quantization"]["decode"].startswith("S = (q / 4095)**2")
+    for index in range(store.num_patches):
+        patch = store.read(index)
+        ssd = self_similarity_graph(patch["gt"], patch["pixels"], output="ssd")
+        codes = codes_from_ssd(ssd, store.spec, "sqrt12")
+        assert patch["ssg"].dtype == np.uint16
+        assert (patch["ssg"] == codes).all()
+        assert (group["ssg"][start[index] : start[index] + count[index]] == codes).all()
+    assert verify_store(store.root, deep=True) == []
 
 
 @given(data=st.data())

@@ -6,6 +6,9 @@ import pytest
 
 from ssl_data import verify_store
 from ssl_data.errors import StoreNotFoundError
+from ssl_data.kernels.codes import graph_codes
+from ssl_data.pipeline import job
+from ssl_data.testing import tiny_store
 
 
 @pytest.fixture
@@ -67,6 +70,19 @@ def test_altered_root_attributes_are_found(copy, old, new):
     path.write_text(path.read_text().replace(old, new))
     (problem, *_) = verify_store(copy)
     assert "zarr.json was altered" in problem.message
+
+
+@pytest.mark.parametrize(("place", "code"), [(312, 4094), (5, 4096)])
+def test_codes_that_cannot_be_are_found(tmp_path, monkeypatch, place, code):
+    def wrong(*arguments, **options):
+        codes = graph_codes(*arguments, **options)
+        codes[-1, place] = code
+        return codes
+
+    monkeypatch.setattr(job, "graph_codes", wrong)
+    store = tiny_store(tmp_path, sizes=[(64, 64)], quantization="sqrt12")
+    assert verify_store(store.root) == []
+    assert [problem.kind for problem in verify_store(store.root, deep=True)] == ["wrong-codes"]
 
 
 def test_nothing_to_verify(tmp_path):

@@ -49,10 +49,10 @@ def batch_and_sr(spec, *, num_images=2, height=12, width=15, num_pixels=12, seed
     return SSGBatch(values=graphs.values[chosen], **index), sr
 
 
-def coded(ssg):
+def coded(ssg, largest=255):
     similarity = ssg.values / ssg.values.amax(1, keepdim=True)
     return SSGBatch(
-        codes=(255 * similarity.sqrt()).round().to(torch.uint8),
+        codes=(largest * similarity.sqrt()).round().to(torch.uint8 if largest == 255 else torch.uint16),
         image=ssg.image.int(),
         row=ssg.row.short(),
         col=ssg.col.short(),
@@ -92,18 +92,28 @@ def assert_equals_torch(found, sr, ssg, spec, **options):
     stride=st.integers(1, 2),
     boundary=st.sampled_from(["zero", "image"]),
     extra=st.tuples(st.integers(0, 5), st.integers(0, 5)),
-    with_codes=st.booleans(),
+    largest_code=st.sampled_from([None, 255, 4095]),
     seed=st.integers(0, 2**31),
 )
 @settings(max_examples=10, deadline=None)
-def test_equals_torch(interpreter, radii, stride, boundary, extra, with_codes, seed):
+def test_equals_torch(interpreter, radii, stride, boundary, extra, largest_code, seed):
     search_radius, window_radius = radii
     stride = stride if search_radius % stride == 0 else 1
     sizes = {"search_size": 2 * search_radius + 1, "window_size": 2 * window_radius + 1, "search_stride": stride}
     spec = SSGSpec(**sizes, boundary=boundary, bandwidth=0.02)
     height, width = (spec.min_side + side for side in extra)
     ssg, sr = batch_and_sr(spec, height=height, width=width, seed=seed)
-    ssg = coded(ssg) if with_codes else ssg
+    ssg = coded(ssg, largest_code) if largest_code else ssg
+    assert_equals_torch(interpreter.evaluate(sr, ssg, spec), sr, ssg, spec)
+
+
+def test_squares_of_twelve_bits_are_summed_without_overflow(interpreter):
+    """Graphs of equal values: 625 times 4095^2 is more than 32 bits hold."""
+    spec = SSGSpec()
+    index = torch.arange(2)
+    codes = torch.full((2, 625), 4095, dtype=torch.int32).to(torch.uint16)
+    ssg = SSGBatch(codes=codes, image=torch.zeros_like(index), row=index, col=index)
+    sr = 0.5 + 0.001 * torch.randn(1, 3, 13, 13, generator=torch.Generator().manual_seed(0))
     assert_equals_torch(interpreter.evaluate(sr, ssg, spec), sr, ssg, spec)
 
 

@@ -91,7 +91,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 
     triton_loss._BLOCKS = (32, 64) if job["block"] is None else (job["block"],)
     image, row, col, graphs = (torch.from_numpy(array) for array in (*job["index"], job["graphs"]))
-    kind = "codes" if graphs.dtype == torch.uint8 else "values"
+    kind = "values" if graphs.is_floating_point() else "codes"
     ssg = SSGBatch(image=image, row=row, col=col, **{kind: graphs})
     sr = job["sr"].requires_grad_()
     terms = SelfSimilarityLoss(SSGSpec(**job["spec"]), backend="triton", **job["options"])(sr, ssg)

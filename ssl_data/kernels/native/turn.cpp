@@ -1,8 +1,8 @@
 // Images and graphs, turned: flipped and transposed, on their way from the store to a sample.
 //
 // Graphs are copied from where they were decoded to where the sample wants them, with their columns in another order.
-// Flips and transposition of an image move the K values of a graph as bytes of a row; `columns` says which stored
-// column each one comes from. A look-up per byte is right everywhere. With AVX-512 VBMI, 64 bytes are moved at once:
+// Flips and transposition of an image move the K values of a graph, bytes or pairs of them, within a row; `columns`
+// says which stored column each one comes from. A look-up per value is right everywhere. For bytes, with AVX-512 VBMI, 64 bytes are moved at once:
 // vpermi2b picks from 128 bytes by the lowest seven bits of the column, so that a row of up to 640 bytes lies in five
 // pairs of registers, and the higher bits choose among the five results.
 #include <pybind11/numpy.h>
@@ -23,36 +23,40 @@ namespace ssg {
 namespace {
 
 // Row places[i] of `out` becomes row rows[i] of `graphs`, column k of it column columns[k].
+template <class T>
 struct Turn {
-    const std::uint8_t* graphs;
+    const T* graphs;
     const std::int32_t* rows;
     const std::int32_t* places;
     std::size_t count;
     const std::uint16_t* columns;  // null: as they are
-    std::size_t row_bytes;
-    std::uint8_t* out;
+    std::size_t num_columns;
+    T* out;
 };
 
-void copy(const Turn& problem) {
+template <class T>
+void copy(const Turn<T>& problem) {
     for (std::size_t index = 0; index < problem.count; ++index) {
-        std::memcpy(problem.out + problem.places[index] * problem.row_bytes,
-                    problem.graphs + problem.rows[index] * problem.row_bytes, problem.row_bytes);
+        std::memcpy(problem.out + problem.places[index] * problem.num_columns,
+                    problem.graphs + problem.rows[index] * problem.num_columns, problem.num_columns * sizeof(T));
     }
 }
 
-void turn_portable(const Turn& problem) {
+template <class T>
+void turn_portable(const Turn<T>& problem) {
     for (std::size_t index = 0; index < problem.count; ++index) {
-        const std::uint8_t* from = problem.graphs + problem.rows[index] * problem.row_bytes;
-        std::uint8_t* to = problem.out + problem.places[index] * problem.row_bytes;
-        for (std::size_t i = 0; i < problem.row_bytes; ++i) to[i] = from[problem.columns[i]];
+        const T* from = problem.graphs + problem.rows[index] * problem.num_columns;
+        T* to = problem.out + problem.places[index] * problem.num_columns;
+        for (std::size_t i = 0; i < problem.num_columns; ++i) to[i] = from[problem.columns[i]];
     }
 }
 
 #if defined(__x86_64__)
 constexpr std::size_t kBytes = 64, kMostPairs = 5, kMostBytes = 2 * kMostPairs * kBytes;
 
-__attribute__((target("avx512f,avx512bw,avx512vbmi"))) void turn_avx512(const Turn& problem) {
-    const std::size_t size = problem.row_bytes;
+__attribute__((target("avx512f,avx512bw,avx512vbmi"))) void turn_avx512(
+    const Turn<std::uint8_t>& problem) {
+    const std::size_t size = problem.num_columns;
     const std::size_t num_steps = (size + kBytes - 1) / kBytes, num_pairs = (num_steps + 1) / 2;
     __m512i low[2 * kMostPairs];             // seven lower bits of the columns, for each step of 64 bytes
     __mmask64 chosen[2 * kMostPairs][kMostPairs];  // which bytes of a step come from which pair of registers
@@ -88,11 +92,14 @@ __attribute__((target("avx512f,avx512bw,avx512vbmi"))) void turn_avx512(const Tu
 }
 #endif
 
-void run(const Turn& problem, bool portable) {
+template <class T>
+void run(const Turn<T>& problem, [[maybe_unused]] bool portable) {
     if (problem.columns == nullptr) return copy(problem);
 #if defined(__x86_64__)
-    if (!portable && problem.row_bytes <= kMostBytes && __builtin_cpu_supports("avx512vbmi")) {
-        return turn_avx512(problem);
+    if constexpr (sizeof(T) == 1) {
+        if (!portable && problem.num_columns <= kMostBytes && __builtin_cpu_supports("avx512vbmi")) {
+            return turn_avx512(problem);
+        }
     }
 #endif
     turn_portable(problem);
@@ -111,16 +118,16 @@ bool all_below(const Array<T>& values, py::ssize_t limit) {
     return std::all_of(values.data(), values.data() + values.size(), inside);
 }
 
-void turn_graphs(const Array<std::uint8_t>& graphs, const Array<std::int32_t>& rows,
-                 const Array<std::int32_t>& places, const py::object& columns, Array<std::uint8_t>& out,
-                 bool portable) {
+template <class T>
+void turn_graphs(const Array<T>& graphs, const Array<std::int32_t>& rows, const Array<std::int32_t>& places,
+                 const py::object& columns, Array<T>& out, bool portable) {
     require(graphs.ndim() == 2 && out.ndim() == 2, "graphs and out must be two-dimensional");
     require(graphs.shape(1) == out.shape(1), "graphs and out must have the same number of columns");
     require(rows.ndim() == 1 && places.ndim() == 1 && rows.size() == places.size(), "rows and places must match");
     require(all_below(rows, graphs.shape(0)), "rows must lie in graphs");
     require(all_below(places, out.shape(0)), "places must lie in out");
-    Turn problem = {graphs.data(), rows.data(), places.data(), static_cast<std::size_t>(rows.size()), nullptr,
-                    static_cast<std::size_t>(out.shape(1)), out.mutable_data()};
+    Turn<T> problem = {graphs.data(), rows.data(), places.data(), static_cast<std::size_t>(rows.size()), nullptr,
+                       static_cast<std::size_t>(out.shape(1)), out.mutable_data()};
     Array<std::uint16_t> order;
     if (!columns.is_none()) {
         order = columns.cast<Array<std::uint16_t>>();
@@ -161,10 +168,16 @@ void unit_range(const Array<std::uint8_t>& image, bool hflip, bool vflip, bool t
 
 }  // namespace
 
-void add_turn(py::module_& module) {
-    module.def("turn_graphs", turn_graphs, py::arg("graphs"), py::arg("rows"), py::arg("places"),
+template <class T>
+void add_turn_graphs(py::module_& module) {
+    module.def("turn_graphs", turn_graphs<T>, py::arg("graphs").noconvert(), py::arg("rows"), py::arg("places"),
                py::arg("columns").none(true), py::arg("out").noconvert(), py::arg("portable"),
-               "Copy rows of uint8 (n, K) to rows of `out`, their columns reordered.");
+               "Copy rows of (n, K) to rows of `out`, which has the same type, their columns reordered.");
+}
+
+void add_turn(py::module_& module) {
+    add_turn_graphs<std::uint8_t>(module);
+    add_turn_graphs<std::uint16_t>(module);
     module.def("unit_range", unit_range, py::arg("image"), py::arg("hflip"), py::arg("vflip"), py::arg("transpose"),
                py::arg("out").noconvert(), "uint8 (H, W, 3), turned, to float32 (3, H, W) in [0, 1].");
 }
