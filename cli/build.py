@@ -27,7 +27,7 @@ from ssl_data.config import (
 from ssl_data.errors import one_line
 
 if TYPE_CHECKING:
-    from ssl_data.pipeline.run import BuildReport
+    from ssl_data.pipeline.report import BuildReport, PartReport
 
 EXIT_REJECTED = 3
 
@@ -73,6 +73,10 @@ def build(
     executor: Annotated[ExecutorName, typer.Option(help="This process, or Ray workers.")] = "serial",
     workers: Annotated[int | None, typer.Option(help="Threads or Ray workers. [all cores]", min=1)] = None,
     ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Make only this part, 0/N to N-1/N, beside others; then `finalize`.", metavar="I/N"),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Insist on the number of images that is expected.")] = False,
     max_bad: Annotated[int, typer.Option(help="Rejected images that are still a success.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -80,14 +84,17 @@ def build(
     """Crop the images of a dataset into patches and store their masks and self-similarity graphs.
 
     Run again after an interruption, the same command goes on where it stopped. Exit code 3: done, but more images than
-    --max-bad were rejected; they are listed.
+    --max-bad were rejected; they are listed. With --part, rejected images are listed, but judged by `finalize` only.
     """
     from ssl_data.pipeline.datasets import describe_dataset
     from ssl_data.pipeline.executors import make_executor
+    from ssl_data.pipeline.parts import Part, build_part
     from ssl_data.pipeline.run import build as run_build
 
     if ray_address is not None and executor != "ray":
         raise typer.BadParameter("--ray-address needs --executor ray")
+    if part is not None and retry_failed:
+        raise typer.BadParameter("--retry-failed makes a whole store, and cannot be divided with --part")
 
     usual = describe_dataset(dataset)
     config = BuildConfig(
@@ -106,9 +113,15 @@ def build(
         workers=workers,
     )
     where = make_executor(executor, workers=workers, ray_address=ray_address)
+    if part is not None:
+        chosen = Part.parse(part)
+        with show_progress() as progress:
+            made = build_part(config, chosen, executor=where, progress=progress)
+        print_json(made.to_dict()) if as_json else _print_part(made)
+        return
     with show_progress() as progress:
         report = run_build(config, executor=where, progress=progress, retry_failed=retry_failed)
-    print_json(report.to_dict()) if as_json else _print(report)
+    print_json(report.to_dict()) if as_json else print_report(report)
     if len(report.rejected) > max_bad:
         raise typer.Exit(EXIT_REJECTED)
 
@@ -136,7 +149,8 @@ def _multiscale_spec(
     return MultiscaleSpec(variant=variant_in_force, shortest_edge=shortest_edge or usual_edge)
 
 
-def _print(report: BuildReport) -> None:
+def print_report(report: BuildReport) -> None:
+    """What is in a store that is now complete, and what to do next."""
     print_rejected(report.rejected, err=True)
     images = counted(report.num_sources_used, "image")
     if report.nothing_to_do:
@@ -153,6 +167,19 @@ def _print(report: BuildReport) -> None:
     typer.echo("Next:")
     typer.echo(f"  ssl-data inspect {report.out}")
     typer.echo(f"  python -c 'from ssl_data import SSLCachedDataset; print(SSLCachedDataset(\"{report.out}\")[0])'")
+
+
+def _print_part(report: PartReport) -> None:
+    print_rejected(report.rejected, err=True)
+    shards, patches = counted(report.num_shards, "shard"), counted(report.num_patches, "patch")
+    typer.echo(f"Part {report.part}/{report.num_parts} of {report.out} is made: {patches} in {shards}")
+    typer.echo(f"  graphs       {report.num_graphs:,}")
+    typer.echo(f"  size         {size(report.num_bytes)}")
+    typer.echo(f"  time         {report.seconds:.1f} s")
+    if report.num_shards_missing:
+        typer.echo(f"  missing      {counted(report.num_shards_missing, 'shard')} of other parts")
+    else:
+        typer.echo(f"All shards are there. Next:\n  ssl-data finalize {report.out}")
 
 
 def _print_summary(report: BuildReport) -> None:

@@ -6,7 +6,7 @@ never need to know of each other; rows that are not used cost nothing, because t
 
 from __future__ import annotations
 
-__all__ = ["max_edge_pixels", "num_shards", "rows_per_shard", "shard_slots"]
+__all__ = ["max_edge_pixels", "num_shards", "part_shards", "rows_per_shard", "shard_slots"]
 
 
 def max_edge_pixels(patch_size: int, edge_stride: int) -> int:
@@ -38,3 +38,16 @@ def num_shards(num_slots: int, patches_per_shard: int) -> int:
 def shard_slots(shard: int, *, num_slots: int, patches_per_shard: int) -> range:
     """The patch slots of a work unit."""
     return range(shard * patches_per_shard, min((shard + 1) * patches_per_shard, num_slots))
+
+
+def part_shards(index: int, num_parts: int, *, num_shards: int) -> range:
+    """The work units of one of several parts, 0 <= index < num_parts, of a build.
+
+    Every `num_parts`-th: neighbouring units come from images of one kind, and take about the same time.
+
+    Examples
+    --------
+    >>> [list(part_shards(index, 3, num_shards=8)) for index in range(3)]
+    [[0, 3, 6], [1, 4, 7], [2, 5]]
+    """
+    return range(index, num_shards, num_parts)

@@ -94,6 +94,8 @@ class ShardJob:
     num_threads: int
     donor: Donor | None = None
     """Where patches of some of the images can be copied from."""
+    work_dir: Path | None = None
+    """Where unfinished files lie; the store's work folder where None."""
 
 
 def make_plan(sources: Sequence[Source], *, dataset: str, spec: BuildSpec) -> BuildPlan:

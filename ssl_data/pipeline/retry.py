@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from ssl_data.errors import StoreError, StoreMismatchError, StoreNotFoundError, one_line
 from ssl_data.pipeline.donor import Donor
-from ssl_data.store.files import build_lock, write_atomic
+from ssl_data.store.files import write_atomic
 from ssl_data.store.finalize import committed_record, is_intact
 from ssl_data.store.layout import PATCHES_PATH, PLAN_PATH, REJECTED_PATH, SOURCES_PATH, WORK_DIR, record_path
 from ssl_data.store.local import LocalSource
+from ssl_data.store.lock import build_lock
 from ssl_data.store.manifest import PATCH_SCHEMA, REJECTED_SCHEMA, SOURCE_SCHEMA, read_table
 from ssl_data.store.plan import read_plan
 from ssl_data.store.reader import open_store
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ssl_data.store.plan import StorePlan
 
 __all__ = [
-    "LOCK_NAME",
     "adopt_shards",
     "clear_place",
     "end_replacement",
@@ -41,8 +41,6 @@ __all__ = [
     "refuse_other_changes",
     "replace_store",
 ]
-
-LOCK_NAME = "lock"
 
 
 def place_beside(root: Path) -> Path:
@@ -147,7 +145,7 @@ def clear_place(beside: Path, plan: BuildPlan) -> None:
     """Remove what an earlier retry has left unfinished, if the images have changed since."""
     stored = read_plan(beside)
     if stored is not None and stored.fingerprint != plan.store.fingerprint:
-        with build_lock(beside / WORK_DIR / LOCK_NAME):
+        with build_lock(beside):
             shutil.rmtree(beside)
 
 

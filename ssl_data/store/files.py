@@ -1,22 +1,16 @@
-"""Files that appear whole or not at all, and the lock of a store under construction."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_data.errors import StoreLockedError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import BinaryIO
 
-__all__ = ["AtomicFile", "build_lock", "write_atomic"]
+__all__ = ["AtomicFile", "write_atomic"]
 
 
 def _sync_directory(directory: Path) -> None:
@@ -69,30 +63,3 @@ def write_atomic(path: Path, content: bytes, work_dir: Path) -> None:
         target.commit()
     finally:
         target.discard()
-
-
-@contextlib.contextmanager
-def build_lock(lock_path: Path) -> Iterator[None]:
-    """Hold the right to build a store. The kernel releases it when the process ends, however it ends.
-
-    Raises
-    ------
-    StoreLockedError
-        At once, if another process holds it.
-    """
-    lock_path.parent.mkdir(parents=True, exist_ok=True)
-    with lock_path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = lock_path.exists() and os.path.samestat(os.fstat(file.fileno()), lock_path.stat())
-        except BlockingIOError:
-            ours = False
-        if not ours:  # or the holder has just completed the store, and removed the file that we have locked
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            message = f"{lock_path.parent.parent} is being built by {holder}; wait for it to end or stop it"
-            raise StoreLockedError(message)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     from ssl_data.store.plan import StorePlan
 
-__all__ = ["committed_record", "finalize_store", "is_intact"]
+__all__ = ["committed_record", "describe_store", "finalize_store", "is_intact", "list_missing", "missing_shards"]
 
 
 def committed_record(root: Path, plan: StorePlan, shard: int) -> ShardRecord | None:
@@ -68,7 +68,7 @@ def committed_record(root: Path, plan: StorePlan, shard: int) -> ShardRecord | N
     for file in record.files:
         try:
             num_bytes = (root / file.path).stat().st_size
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if num_bytes != file.num_bytes:
             return None
@@ -103,9 +103,19 @@ def finalize_store(root: Path, plan: StorePlan) -> dict[str, Any]:
     found = [committed_record(root, plan, shard) for shard in range(plan.num_shards)]
     missing = [shard for shard, record in enumerate(found) if record is None]
     if missing:
-        names = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-        raise StoreIncompleteError(f"{root}: {len(missing)} of {plan.num_shards} shards are missing: {names}")
+        raise StoreIncompleteError(f"{root} is not complete: {list_missing(missing, plan.num_shards)}")
     return _finalize(root, plan, [record for record in found if record is not None])
+
+
+def missing_shards(root: Path, plan: StorePlan) -> list[int]:
+    """The shards that are not committed."""
+    return [shard for shard in range(plan.num_shards) if committed_record(root, plan, shard) is None]
+
+
+def list_missing(missing: list[int], num_shards: int) -> str:
+    """The missing shards as part of a message; the first of them where there are many."""
+    names = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+    return f"{len(missing)} of {num_shards} shards are missing: {names}"
 
 
 def _finalize(root: Path, plan: StorePlan, records: list[ShardRecord]) -> dict[str, Any]:
@@ -127,7 +137,7 @@ def _finalize(root: Path, plan: StorePlan, records: list[ShardRecord]) -> dict[s
         _file_record(root, path) for path in (*frame, *written, *(record_path(record.shard) for record in records))
     ]
     write_atomic(root / FILES_PATH, encode_table(FILE_SCHEMA, sorted(files, key=lambda file: file.path)), work_dir)
-    description = _describe(plan, patches, len(rejected), _file_record(root, FILES_PATH).sha256)
+    description = describe_store(plan, patches, len(rejected), _file_record(root, FILES_PATH).sha256)
     group: dict[str, Buffer] = {}
     zarr.create_group(MemoryStore(group), attributes={ATTRIBUTE: description})
     write_atomic(root / ROOT_METADATA, group[ROOT_METADATA].to_bytes(), work_dir)
@@ -190,7 +200,8 @@ def _index_arrays(patches: list[PatchRecord]) -> dict[str, bytes]:
     return {path: content.to_bytes() for path, content in files.items() if path != ROOT_METADATA}
 
 
-def _describe(plan: StorePlan, patches: list[PatchRecord], num_rejected: int, files_sha256: str) -> dict[str, Any]:
+def describe_store(plan: StorePlan, patches: list[PatchRecord], num_rejected: int, files_sha256: str) -> dict[str, Any]:
+    """What the attributes of the root group say: the plan, totals, and the hash of ``manifest/files.parquet``."""
     filled = [patch for patch in patches if patch.filtered is None]
     filtered = Counter(patch.filtered for patch in patches)
     return {

@@ -51,7 +51,9 @@ __all__ = ["ShardSink", "prepare_store"]
 
 
 def prepare_store(root: Path, plan: StorePlan, sources: Sequence[Mapping[str, Any]]) -> None:
-    """Write what is known before the first shard: plan, sources, metadata of the sharded arrays.
+    """Write what is known before the first shard: sources, metadata of the sharded arrays, and last the plan.
+
+    What is there already is left alone: other parts of the same build may be reading it.
 
     Parameters
     ----------
@@ -61,10 +63,21 @@ def prepare_store(root: Path, plan: StorePlan, sources: Sequence[Mapping[str, An
         Rows of ``manifest/sources.parquet``.
     """
     work_dir = root / WORK_DIR
-    write_atomic(root / SOURCES_PATH, encode_table(SOURCE_SCHEMA, list(sources)), work_dir)
-    for path, content in _zarr_files(array_layouts(plan.spec, plan.num_slots), plan).items():
-        write_atomic(root / path, content, work_dir)
-    write_atomic(root / PLAN_PATH, plan.encode(), work_dir)
+    frame = {
+        SOURCES_PATH: encode_table(SOURCE_SCHEMA, list(sources)),
+        **_zarr_files(array_layouts(plan.spec, plan.num_slots), plan),
+        PLAN_PATH: plan.encode(),
+    }
+    for path, content in frame.items():
+        if not _holds(root / path, content):
+            write_atomic(root / path, content, work_dir)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _zarr_files(layouts: Iterable[ArrayLayout], plan: StorePlan) -> dict[str, bytes]:
@@ -94,10 +107,20 @@ class ShardSink:
     """Takes the patches of one shard in slot order and commits them all at once.
 
     Use as a context manager; leaving it without `commit` leaves no trace.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    plan : StorePlan
+    shard : int
+    work_dir : Path, optional
+        An existing folder for unfinished files; the store's own where not given.
     """
 
-    def __init__(self, root: Path, plan: StorePlan, shard: int) -> None:
+    def __init__(self, root: Path, plan: StorePlan, shard: int, work_dir: Path | None = None) -> None:
         self._root = root
+        self._work_dir = work_dir or root / WORK_DIR
         self._plan = plan
         self._shard = shard
         self._slots = shard_slots(shard, num_slots=plan.num_slots, patches_per_shard=plan.spec.store.patches_per_shard)
@@ -109,7 +132,7 @@ class ShardSink:
     def __enter__(self) -> Self:
         """Open the shard's unfinished files."""
         for layout in self._layouts.values():
-            file = AtomicFile(self._root / self._path(layout), self._root / WORK_DIR)
+            file = AtomicFile(self._root / self._path(layout), self._work_dir)
             self._files.append(file)
             per_axis = (shard // chunk for shard, chunk in zip(layout.shard_shape, layout.chunk_shape, strict=True))
             self._writers[layout.name] = ShardWriter(file.file, math.prod(per_axis), _codec(layout, self._plan))
@@ -172,5 +195,5 @@ class ShardSink:
             ),
             patches=tuple(patches),
         )
-        write_atomic(self._root / record_path(self._shard), record.encode(), self._root / WORK_DIR)
+        write_atomic(self._root / record_path(self._shard), record.encode(), self._work_dir)
         return record

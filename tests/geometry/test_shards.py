@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_data.geometry.shards import max_edge_pixels, num_shards, rows_per_shard, shard_slots
+from ssl_data.geometry.shards import max_edge_pixels, num_shards, part_shards, rows_per_shard, shard_slots
 
 
 @given(patch_size=st.integers(1, 60), edge_stride=st.integers(1, 7))
@@ -19,6 +19,13 @@ def test_shards_cover_all_slots_once(num_slots, patches_per_shard):
     shards = [shard_slots(shard, num_slots=num_slots, patches_per_shard=patches_per_shard) for shard in range(count)]
     assert [slot for slots in shards for slot in slots] == list(range(num_slots))
     assert all(shards)
+
+
+@given(num_parts=st.integers(1, 30), count=st.integers(0, 100))
+def test_parts_share_out_all_shards_evenly(num_parts, count):
+    parts = [part_shards(index, num_parts, num_shards=count) for index in range(num_parts)]
+    assert sorted(shard for part in parts for shard in part) == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 @given(patch_size=st.integers(1, 40), chunk_rows=st.integers(1, 70), patches_per_shard=st.integers(1, 9))

@@ -1,12 +1,8 @@
-"""Files that appear whole or not at all, and the build lock."""
-
-import subprocess
-import sys
+"""Files that appear whole or not at all."""
 
 import pytest
 
-from ssl_data.errors import StoreLockedError
-from ssl_data.store.files import AtomicFile, build_lock, write_atomic
+from ssl_data.store.files import AtomicFile, write_atomic
 
 
 def test_the_name_appears_with_the_whole_content(tmp_path):
@@ -32,27 +28,3 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
         write_atomic(path, "not bytes", tmp_path)  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from ssl_data.store.files import build_lock
-with build_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_second_builder_is_told_who_holds_the_store_until_the_first_dies(tmp_path):
-    lock = tmp_path / "store" / ".build" / "lock"
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(lock)], stdout=subprocess.PIPE, text=True) as holder:
-        try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "held\n"
-            with pytest.raises(StoreLockedError, match=f"being built by process {holder.pid} on "), build_lock(lock):
-                pass
-        finally:
-            holder.kill()
-    with build_lock(lock):
-        pass

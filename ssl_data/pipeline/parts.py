@@ -1,0 +1,208 @@
+"""A build divided into parts: array jobs on any number of machines that share nothing but a folder.
+
+Every part makes the same plan and every num_parts-th shard of it. The parts need not know of each other, may run at any
+time, and may be repeated; when all shards are there, `finalize` completes the store.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_data.errors import BuildInterruptedError, ConfigError, StoreIncompleteError, StoreNotFoundError
+from ssl_data.geometry.shards import part_shards
+from ssl_data.kernels.ssg import warn_if_slow
+from ssl_data.pipeline.driver import committed_results, make_shards
+from ssl_data.pipeline.executors import make_executor
+from ssl_data.pipeline.place import adopt_label, refuse_foreign, refuse_other_build, remove_leftovers, sweep
+from ssl_data.pipeline.plan import shard_jobs
+from ssl_data.pipeline.report import BuildReport, PartReport, report_build, sum_up
+from ssl_data.pipeline.retry import end_replacement
+from ssl_data.pipeline.run import make_build_plan
+from ssl_data.store.finalize import finalize_store, is_intact, list_missing, missing_shards
+from ssl_data.store.layout import PLAN_PATH, ROOT_METADATA, WORK_DIR
+from ssl_data.store.lock import build_lock, frame_lock, part_lock
+from ssl_data.store.plan import StorePlan, read_plan
+from ssl_data.store.writer import prepare_store
+
+if TYPE_CHECKING:
+    from ssl_data.config import BuildConfig
+    from ssl_data.pipeline.executors import Executor, ExecutorName
+    from ssl_data.pipeline.job import ShardResult
+    from ssl_data.pipeline.plan import BuildPlan
+    from ssl_data.pipeline.report import ProgressFunction
+
+__all__ = ["Part", "build_part", "finalize"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One of the parts of a build."""
+
+    index: int
+    """0 .. num_parts - 1."""
+    num_parts: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.num_parts:
+            raise ConfigError(f"the parts of {self.num_parts} are numbered 0 to {self.num_parts - 1}, got {self}")
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """The part that "2/5" names.
+
+        Raises
+        ------
+        ConfigError
+            If it names none.
+        """
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        if found is None:
+            raise ConfigError(f"a part is written I/N, with I from 0 to N - 1, got {text!r}")
+        return cls(index=int(found[1]), num_parts=int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.num_parts}"
+
+    def shards(self, plan: StorePlan) -> range:
+        """Its shards."""
+        return part_shards(self.index, self.num_parts, num_shards=plan.num_shards)
+
+
+def build_part(
+    config: BuildConfig,
+    part: Part,
+    *,
+    executor: Executor | ExecutorName | None = None,
+    progress: ProgressFunction | None = None,
+) -> PartReport:
+    """Make one part of a store; other parts may be made at the same time, on other machines, in the same folder.
+
+    Parameters
+    ----------
+    config : BuildConfig
+        The same for all parts, but for `workers` and the places of the images.
+    part : Part
+    executor, progress
+        As for `build`.
+
+    Raises
+    ------
+    StoreLockedError
+        If another process makes this part, or works on the whole store.
+    StoreMismatchError, DatasetError, BuildError
+        As for `build`; also if another part was started from other sources or another configuration.
+    BuildInterruptedError
+        On an interrupt; the same call resumes.
+    """
+    if executor is None or isinstance(executor, str):
+        executor = make_executor(executor or "serial", workers=config.workers)
+    try:
+        return _build_part(config, part, executor, progress)
+    except KeyboardInterrupt:
+        raise BuildInterruptedError(f"{config.out}: part {part} was interrupted; the same command goes on") from None
+
+
+def _build_part(config: BuildConfig, part: Part, executor: Executor, progress: ProgressFunction | None) -> PartReport:
+    began = time.monotonic()
+    warn_if_slow()
+    root = Path(config.out).absolute()  # workers may run in another folder
+    end_replacement(root)
+    refuse_foreign(root)
+    plan = make_build_plan(config, progress)
+    refuse_other_build(root, plan)
+    reused, made = _make_part(root, plan, part, executor, progress)
+    totals = sum_up([*reused.values(), *made], len(part.shards(plan.store)))
+    rejected = {image for result in (*reused.values(), *made) for image in result.rejected}
+    return PartReport(
+        out=config.out,
+        dataset=plan.store.dataset,
+        fingerprint=plan.store.fingerprint,
+        part=part.index,
+        num_parts=part.num_parts,
+        num_shards=totals.total,
+        num_shards_reused=len(reused),
+        num_shards_missing=len(missing_shards(root, plan.store)),
+        num_patches=totals.num_patches,
+        num_graphs=totals.num_graphs,
+        num_bytes=totals.num_bytes,
+        seconds=time.monotonic() - began,
+        rejected=tuple(sorted({*plan.rejected, *rejected})),
+        nothing_to_do=not made,
+    )
+
+
+def _make_part(
+    root: Path, plan: BuildPlan, part: Part, executor: Executor, progress: ProgressFunction | None
+) -> tuple[dict[int, ShardResult], list[ShardResult]]:
+    """Make the shards of the part; return the results of those that were there, and of those made now."""
+    shards = part.shards(plan.store)
+    if is_intact(root):
+        remove_leftovers(root)
+        return committed_results(root, plan.store, shards), []
+    with part_lock(root, part.index, part.num_parts) as work_dir:
+        with frame_lock(root):
+            refuse_other_build(root, plan)  # again: another part may have saved its plan before us
+            plan = adopt_label(root, plan)
+            if not is_intact(root):
+                (root / ROOT_METADATA).unlink(missing_ok=True)  # a store that lost files is not complete
+                prepare_store(root, plan.store, [source.to_row() for source in plan.sources])
+        sweep(work_dir)
+        jobs = [
+            replace(job, work_dir=work_dir)
+            for job in shard_jobs(plan, shards, root=root, num_threads=executor.num_threads)
+        ]
+        reused = committed_results(root, plan.store, shards)
+        return reused, make_shards(jobs, reused, executor, progress)
+
+
+def finalize(out: str) -> BuildReport:
+    """Complete a store all of whose parts have been made. Where it is complete already, nothing is done.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no store at that place, not even one that has been begun.
+    StoreIncompleteError
+        If shards are missing; they are listed, with the parts that they belong to.
+    StoreLockedError
+        If a part is still being made.
+    """
+    began = time.monotonic()
+    root = Path(out).absolute()
+    plan = read_plan(root)
+    if plan is None:
+        raise StoreNotFoundError(f"{out} is no store, nor one that has been begun: {root / PLAN_PATH} does not exist")
+    nothing_to_do = is_intact(root)
+    if nothing_to_do:
+        remove_leftovers(root)
+    else:
+        _complete(root, plan)
+    results = committed_results(root, plan).values()
+    seconds = time.monotonic() - began
+    return report_build(out, results, num_reused=plan.num_shards, seconds=seconds, nothing_to_do=nothing_to_do)
+
+
+def _complete(root: Path, plan: StorePlan) -> None:
+    with build_lock(root, "finalize"):
+        missing = missing_shards(root, plan)
+        if missing:
+            listed = list_missing(missing, plan.num_shards)
+            raise StoreIncompleteError(
+                f"{root} cannot be completed: {listed}; run {_who_makes(missing, root, plan)} again"
+            )
+        (root / ROOT_METADATA).unlink(missing_ok=True)
+        finalize_store(root, plan)
+
+
+def _who_makes(missing: list[int], root: Path, plan: StorePlan) -> str:
+    """The parts, of the division that was used last, to which shards belong; the build where it was not divided."""
+    folders = sorted((root / WORK_DIR).glob("part-*-of-*"), key=lambda folder: folder.stat().st_mtime)
+    if not folders:
+        return "the build"
+    num_parts = int(folders[-1].name.rpartition("-")[2])
+    parts = [Part(index=index, num_parts=num_parts) for index in range(num_parts)]
+    return "part " + ", ".join(str(part) for part in parts if not set(missing).isdisjoint(part.shards(plan)))
