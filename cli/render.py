@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["counted", "counted_reasons", "print_json", "print_rejected", "show_progress", "size"]
 
 _PLAIN_INTERVAL_SECONDS = 5.0
+_WORDS = {"scan": "reading headers", "verify": "comparing files", "recompute": "computing patches anew"}
 
 
 def counted(number: int, noun: str) -> str:
@@ -65,8 +66,8 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
 
 
 def _label(progress: Progress) -> str:
-    if progress.phase == "scan":
-        return "reading headers"
+    if progress.phase in _WORDS:
+        return _WORDS[progress.phase]
     return f"{counted(progress.num_patches, 'patch')}, {progress.num_graphs:,} graphs, {size(progress.num_bytes)}"
 
 
@@ -76,7 +77,7 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.fields[phase]:5}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.fields[phase]:9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bars:
         tasks = {}
 

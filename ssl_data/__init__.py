@@ -16,8 +16,8 @@ from ssl_data.kernels.ssg import available_backends, self_similarity_graph
 
 if TYPE_CHECKING:
     from ssl_data.pipeline.run import BuildReport, build
+    from ssl_data.pipeline.verify import verify_store
     from ssl_data.store.reader import Store, open_store
-    from ssl_data.store.verify import verify_store
     from ssl_data.training.batch import SSGBatch
     from ssl_data.training.collate import collate
     from ssl_data.training.dataset import SSLCachedDataset
@@ -69,7 +69,7 @@ _LAZY = {
     "build": "ssl_data.pipeline.run",
     "collate": "ssl_data.training.collate",
     "open_store": "ssl_data.store.reader",
-    "verify_store": "ssl_data.store.verify",
+    "verify_store": "ssl_data.pipeline.verify",
 }
 
 

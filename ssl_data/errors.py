@@ -178,6 +178,9 @@ class Problem:
     """A stable identifier, e.g. ``"missing-file"``."""
     message: str
     """One sentence for a person."""
+    shard: int | None = None
+    """The work unit of a store that has to be made anew, where it is one."""
 
     def __str__(self) -> str:
-        return f"{one_line(self.where)}: {self.message}"
+        shard = "" if self.shard is None else f" (shard {self.shard})"
+        return f"{one_line(self.where)}{shard}: {self.message}"

@@ -53,8 +53,17 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
     from ssl_data.store.plan import StorePlan
+    from ssl_data.store.source import ByteSource
 
-__all__ = ["committed_record", "describe_store", "finalize_store", "is_intact", "list_missing", "missing_shards"]
+__all__ = [
+    "committed_record",
+    "derive_summary",
+    "describe_store",
+    "finalize_store",
+    "is_intact",
+    "list_missing",
+    "missing_shards",
+]
 
 
 def committed_record(root: Path, plan: StorePlan, shard: int) -> ShardRecord | None:
@@ -120,15 +129,9 @@ def list_missing(missing: list[int], num_shards: int) -> str:
 
 def _finalize(root: Path, plan: StorePlan, records: list[ShardRecord]) -> dict[str, Any]:
     work_dir = root / WORK_DIR
-    patches = [patch for record in records for patch in record.patches]
-    if plan.spec.filter.drop_duplicates:
-        patches = _without_duplicates(patches)
-    rejected = _rejected(root, patches)
-    written = {
-        PATCHES_PATH: encode_table(PATCH_SCHEMA, patches),
-        REJECTED_PATH: encode_table(REJECTED_SCHEMA, rejected),
-        **_index_arrays(patches),
-    }
+    patches = _stored_patches(plan, records)
+    rejected = _rejected(LocalSource(root), patches)
+    written = _summary_files(patches, rejected)
     for path, content in written.items():
         write_atomic(root / path, content, work_dir)
     frame = [PLAN_PATH, SOURCES_PATH, *(array_metadata_path(a.name) for a in array_layouts(plan.spec, plan.num_slots))]
@@ -143,6 +146,32 @@ def _finalize(root: Path, plan: StorePlan, records: list[ShardRecord]) -> dict[s
     write_atomic(root / ROOT_METADATA, group[ROOT_METADATA].to_bytes(), work_dir)
     shutil.rmtree(work_dir)
     return description
+
+
+def _stored_patches(plan: StorePlan, records: list[ShardRecord]) -> list[PatchRecord]:
+    """The patches of all shards in slot order, without those that filters over the whole store take out."""
+    patches = [patch for record in records for patch in record.patches]
+    return _without_duplicates(patches) if plan.spec.filter.drop_duplicates else patches
+
+
+def derive_summary(source: ByteSource, plan: StorePlan, records: list[ShardRecord]) -> dict[str, bytes]:
+    """The files, by path, that follow from the records of all shards and the table of sources.
+
+    Raises
+    ------
+    StoreCorruptError
+        If the table of sources is damaged.
+    """
+    patches = _stored_patches(plan, records)
+    return _summary_files(patches, _rejected(source, patches))
+
+
+def _summary_files(patches: list[PatchRecord], rejected: list[RejectedRecord]) -> dict[str, bytes]:
+    return {
+        PATCHES_PATH: encode_table(PATCH_SCHEMA, patches),
+        REJECTED_PATH: encode_table(REJECTED_SCHEMA, rejected),
+        **_index_arrays(patches),
+    }
 
 
 def _without_duplicates(patches: list[PatchRecord]) -> list[PatchRecord]:
@@ -165,14 +194,14 @@ def _file_record(root: Path, path: str) -> FileRecord:
     return FileRecord(path=path, num_bytes=file.num_bytes, sha256=sha256_of(file))
 
 
-def _rejected(root: Path, patches: list[PatchRecord]) -> list[RejectedRecord]:
+def _rejected(source: ByteSource, patches: list[PatchRecord]) -> list[RejectedRecord]:
     """Every rejected image: by its header when planning, or by its pixels when building."""
-    sources = read_table(LocalSource(root), SOURCES_PATH, SOURCE_SCHEMA)
+    sources = read_table(source, SOURCES_PATH, SOURCE_SCHEMA)
     columns = (sources[name].to_pylist() for name in ("source", "reason_code", "rejected"))
     rejected = {*zip(*columns, strict=True), *((patch.source, patch.reason_code, patch.rejected) for patch in patches)}
     return sorted(
-        RejectedRecord(source=source, reason_code=code, reason=reason)
-        for source, code, reason in rejected
+        RejectedRecord(source=name, reason_code=code, reason=reason)
+        for name, code, reason in rejected
         if reason is not None
     )
 

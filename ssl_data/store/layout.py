@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,10 @@ __all__ = [
     "array_metadata_path",
     "lq_name",
     "record_path",
+    "shard_of",
     "shard_path",
     "ssg_rows_per_shard",
+    "store_paths",
 ]
 
 FORMAT_VERSION = 2
@@ -98,6 +101,18 @@ class ArrayLayout:
 def shard_path(name: str, shard: int, num_dimensions: int) -> str:
     """Where a shard of an array lies (Zarr's default chunk keys)."""
     return "/".join([name, "c", str(shard), *["0"] * (num_dimensions - 1)])
+
+
+def shard_of(path: str) -> int | None:
+    """The shard to which a file of a store belongs, by its path; None for files about the whole store.
+
+    Examples
+    --------
+    >>> shard_of("gt/c/7/0/0/0"), shard_of("manifest/shard-00007.parquet"), shard_of("count/c/0")
+    (7, 7, None)
+    """
+    found = re.fullmatch(r"\w+/c/(\d+)(?:/0)+|manifest/shard-(\d+)\.parquet", path)
+    return None if found is None else int(found[1] or found[2])
 
 
 def _tile(side: int) -> int:
@@ -169,3 +184,16 @@ def array_layouts(spec: BuildSpec, num_slots: int) -> tuple[ArrayLayout, ...]:
         )
     )
     return tuple(layouts)
+
+
+def store_paths(spec: BuildSpec, num_slots: int) -> set[str]:
+    """Every file of a complete store."""
+    layouts, shards = array_layouts(spec, num_slots), range(num_shards(num_slots, spec.store.patches_per_shard))
+    return {
+        ROOT_METADATA,
+        *(PLAN_PATH, SOURCES_PATH, PATCHES_PATH, FILES_PATH, REJECTED_PATH),
+        *(array_metadata_path(name) for name in (START, COUNT, *(layout.name for layout in layouts))),
+        *(shard_path(name, 0, 1) for name in (START, COUNT)),
+        *(record_path(shard) for shard in shards),
+        *(shard_path(layout.name, shard, len(layout.shape)) for layout in layouts for shard in shards),
+    }

@@ -184,10 +184,11 @@ def decode_table(content: bytes, schema: pa.Schema, name: str | Path) -> pa.Tabl
     """
     try:
         table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
-    except (pa.ArrowException, OSError) as error:
+        is_expected, names = table.schema.equals(schema), table.schema.names
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreCorruptError(f"{name} does not decode ({error}); run `ssl-data verify` on the store") from error
-    if not table.schema.equals(schema):
-        raise StoreCorruptError(f"{name} has columns {table.schema.names} instead of {schema.names}")
+    if not is_expected:
+        raise StoreCorruptError(f"{name} has columns {names} instead of {schema.names}")
     return table
 
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssl_data.config import ALGORITHM_VERSION, BuildSpec, canonical_json, fingerprint
-from ssl_data.errors import StoreCorruptError, StoreMismatchError, one_line
+from ssl_data.errors import StoreCorruptError, StoreMismatchError, StoreNotFoundError, one_line
 from ssl_data.geometry.shards import num_shards
-from ssl_data.store.layout import FORMAT_VERSION, PLAN_PATH, SOURCES_PATH
+from ssl_data.store.layout import (
+    ATTRIBUTE,
+    FILES_PATH,
+    FORMAT_VERSION,
+    MANIFEST_DIR,
+    PLAN_PATH,
+    ROOT_METADATA,
+    SOURCES_PATH,
+)
 from ssl_data.store.local import LocalSource
-from ssl_data.store.manifest import SOURCE_SCHEMA, read_table
+from ssl_data.store.manifest import FILE_SCHEMA, SOURCE_SCHEMA, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["StorePlan", "explain_differences", "read_plan", "require_format", "source_identity"]
+__all__ = ["StorePlan", "explain_differences", "read_plan", "recover_plan", "require_format", "source_identity"]
+
+_VERSIONS = {"format_version": FORMAT_VERSION, "algorithm_version": ALGORITHM_VERSION}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +93,7 @@ def source_identity(sha256: str, mask_sha256: str | None) -> tuple[str, ...]:
 
 def require_format(values: Mapping[str, Any], where: str) -> None:
     """Raise `StoreMismatchError` if a store's description was written by an incompatible version."""
-    for name, supported in (("format_version", FORMAT_VERSION), ("algorithm_version", ALGORITHM_VERSION)):
+    for name, supported in _VERSIONS.items():
         found = values.get(name)
         if found != supported:
             raise StoreMismatchError(
@@ -106,11 +117,67 @@ def read_plan(root: Path) -> StorePlan | None:
         return None
     except ValueError as error:
         raise StoreCorruptError(f"{path} is not JSON ({error}); remove the store and build it anew") from error
-    require_format(values, str(root))
-    plan = StorePlan.from_dict(values)
-    if plan.fingerprint != values.get("fingerprint"):
-        raise StoreCorruptError(f"{path} was altered: it does not match its fingerprint; build the store anew")
+    require_format(values if isinstance(values, dict) else {}, str(root))
+    plan = _consistent_plan(values)
+    if plan is None:
+        raise StoreCorruptError(f"{path} was altered: it does not match its fingerprint; run `ssl-data repair`")
     return plan
+
+
+def _consistent_plan(values: Mapping[str, Any]) -> StorePlan | None:
+    """The plan that a description holds, if it matches its own fingerprint."""
+    try:
+        plan = StorePlan.from_dict(values)
+        return plan if plan.to_dict() == {name: values[name] for name in plan.to_dict()} else None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def recover_plan(root: Path) -> StorePlan:
+    """The plan of a store that may be damaged, from ``plan.json`` or the root attributes.
+
+    What both hold is covered by the fingerprint, but for the dataset's name; where they differ in it, the hash in
+    ``files.parquet`` decides.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no store, not even a damaged one.
+    StoreCorruptError
+        If neither file has the plan any more.
+    """
+    plans = [plan for path in (PLAN_PATH, ROOT_METADATA) for plan in _plans_in(root / path)]
+    if not plans and not (root / MANIFEST_DIR).is_dir():
+        raise StoreNotFoundError(f"{root} is not a store, not even a damaged one: it has no folder {MANIFEST_DIR}")
+    recorded = _recorded_hash(root, PLAN_PATH)
+    for plan in plans:
+        if plan == plans[0] == plans[-1] or hashlib.sha256(plan.encode()).hexdigest() == recorded:
+            return plan
+    raise StoreCorruptError(
+        f"{root / PLAN_PATH} and {root / ROOT_METADATA} are damaged, and with them the options of the build: "
+        "remove both and run the same `ssl-data build` again, which takes over the shards that are whole"
+    )
+
+
+def _plans_in(path: Path) -> list[StorePlan]:
+    """The plan in a file, whether it is ``plan.json`` or the root metadata."""
+    try:
+        values = json.loads(path.read_bytes())
+        described = values.get("attributes", {}).get(ATTRIBUTE, values)
+    except (OSError, ValueError, AttributeError):
+        return []
+    if any(described.get(name) != value for name, value in _VERSIONS.items()):
+        return []
+    plan = _consistent_plan(described)
+    return [] if plan is None else [plan]
+
+
+def _recorded_hash(root: Path, path: str) -> str | None:
+    try:
+        table = read_table(LocalSource(root), FILES_PATH, FILE_SCHEMA)
+    except StoreCorruptError:
+        return None
+    return dict(zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True)).get(path)
 
 
 def explain_differences(

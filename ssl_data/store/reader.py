@@ -340,7 +340,10 @@ def _read_attributes(source: ByteSource) -> dict[str, Any]:
         metadata = read_json(source, ROOT_METADATA)
     except ObjectMissingError:
         if _exists(source, PLAN_PATH):
-            message = f"the build of {source.url} has not finished; run the same build again"
+            message = (
+                f"the build of {source.url} has not finished, or its {ROOT_METADATA} was lost; "
+                "run the same build again, or `ssl-data repair`"
+            )
             raise StoreIncompleteError(message) from None
         raise StoreNotFoundError(f"{source.url} is not a store: {source.name(ROOT_METADATA)} does not exist") from None
     attributes = metadata.get("attributes", {}).get(ATTRIBUTE)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ssl_data.store.codec import ChunkCodec
     from ssl_data.store.plan import StorePlan
 
-__all__ = ["ShardSink", "prepare_store"]
+__all__ = ["ShardSink", "frame_files", "prepare_store"]
 
 
 def prepare_store(root: Path, plan: StorePlan, sources: Sequence[Mapping[str, Any]]) -> None:
@@ -63,14 +63,15 @@ def prepare_store(root: Path, plan: StorePlan, sources: Sequence[Mapping[str, An
         Rows of ``manifest/sources.parquet``.
     """
     work_dir = root / WORK_DIR
-    frame = {
-        SOURCES_PATH: encode_table(SOURCE_SCHEMA, list(sources)),
-        **_zarr_files(array_layouts(plan.spec, plan.num_slots), plan),
-        PLAN_PATH: plan.encode(),
-    }
+    frame = {SOURCES_PATH: encode_table(SOURCE_SCHEMA, list(sources)), **frame_files(plan)}
     for path, content in frame.items():
         if not _holds(root / path, content):
             write_atomic(root / path, content, work_dir)
+
+
+def frame_files(plan: StorePlan) -> dict[str, bytes]:
+    """The files, by path, that follow from the plan: metadata of the sharded arrays, and last the plan itself."""
+    return {**_zarr_files(array_layouts(plan.spec, plan.num_slots), plan), PLAN_PATH: plan.encode()}
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from ssl_data import verify_store
-from ssl_data.errors import StoreNotFoundError
+from ssl_data.errors import StoreMismatchError, StoreNotFoundError
 from ssl_data.kernels.codes import graph_codes
 from ssl_data.pipeline import job
 from ssl_data.testing import tiny_store
@@ -68,8 +68,61 @@ def test_altered_root_attributes_are_found(copy, old, new):
     path = copy / "zarr.json"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    (problem, *_) = verify_store(copy)
-    assert "zarr.json was altered" in problem.message
+    (problem,) = verify_store(copy)
+    assert (problem.where, problem.kind) == ("zarr.json", "altered")
+    assert old.split('"')[1] in problem.message or "spec" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"dataset": "directory"', '"dataset": "directors"'),
+        ('"files_sha256": "', '"files_sha256": "0'),
+        ('"format_version": 2', '"format_version": 3'),
+        ('"ssl_data": ', '"ssm_data": '),
+        ('"node_type": "group"', '"node_type": "grove"'),
+        ('"zarr_format": 3', '"zarr_format":  3'),
+        ("{", ""),
+    ],
+)
+def test_any_alteration_of_the_root_metadata_is_blamed_on_it_alone(copy, old, new):
+    path = copy / "zarr.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert {problem.where for problem in verify_store(copy)} == {"zarr.json"}
+
+
+def test_files_and_folders_that_do_not_belong_to_the_store_are_found(copy):
+    (copy / "gt" / "c" / "99" / "0" / "0").mkdir(parents=True)
+    (copy / "gt" / "c" / "99" / "0" / "0" / "0").write_bytes(b"x")
+    (copy / "manifest" / "shard-00099.parquet").write_bytes(b"x")
+    (copy / "empty").mkdir()
+    (copy / "link").symlink_to(copy / "gt")
+    (copy / ".build").mkdir()
+    problems = verify_store(copy)
+    assert {problem.kind for problem in problems} == {"unexpected-file"}
+    assert [problem.where for problem in problems] == [
+        ".build",
+        "empty",
+        "gt/c/99/0/0/0",
+        "link",
+        "manifest/shard-00099.parquet",
+    ]
+
+
+def test_a_store_of_another_version_is_no_damaged_one(copy):
+    for name in ("zarr.json", "manifest/plan.json"):
+        path = copy / name
+        text = path.read_text().replace('"format_version": 2', '"format_version": 3')
+        path.write_text(text.replace('"format_version":2', '"format_version":3'))
+    with pytest.raises(StoreMismatchError, match="format_version 3"):
+        verify_store(copy)
+
+
+def test_the_shard_is_named(copy):
+    (copy / "ssg" / "c" / "1" / "0").unlink()
+    (problem,) = verify_store(copy)
+    assert (problem.shard, str(problem)) == (1, "ssg/c/1/0 (shard 1): the file does not exist")
 
 
 @pytest.mark.parametrize(("place", "code"), [(312, 4094), (5, 4096)])
