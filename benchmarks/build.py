@@ -1,8 +1,9 @@
-"""Speed of a whole build, and where its time goes.
+"""Speed of a whole build, where its time goes, and the memory of a worker.
 
 Builds a store several times in this process with one thread and with all cores, and with Ray workers. In the same run,
 the parts of a build are timed one by one on the same images, each without the others: their sum is what a build cannot
-go below, the rest is files, planning and Python.
+go below, the rest is files, planning and Python. Memory is the peak of a process that builds a store of noise, in which
+nearly half of the pixels are edge pixels and nothing compresses.
 """
 
 from __future__ import annotations
@@ -10,25 +11,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import yaml
+from PIL import Image
 
-from ssl_data import BuildConfig, PatchSpec, build, edge_mask, edge_pixels, self_similarity_graph
+from ssl_data import BuildConfig, PatchSpec, build, edge_mask, edge_pixels
 from ssl_data.benchmarks.common import benchmark_parser, photographs, print_report, sample_folder
-from ssl_data.config import StoreSpec
+from ssl_data.config import Compression, Quantization, StoreSpec
+from ssl_data.kernels.codes import graph_codes
+from ssl_data.kernels.resize import reduce_bicubic
 from ssl_data.pipeline.decode import decode_image, image_size
+from ssl_data.pipeline.donor import rows_per_block
 from ssl_data.pipeline.executors import RayExecutor, SerialExecutor, usable_cores
 from ssl_data.pipeline.run import make_build_plan
 from ssl_data.store.codec import chunk_codec
-from ssl_data.store.layout import GT, SSG, array_layouts
+from ssl_data.store.layout import EDGE_MASK, GT, SSG, array_layouts, lq_name
 from ssl_data.store.reader import open_store
 
 if TYPE_CHECKING:
@@ -39,9 +47,13 @@ if TYPE_CHECKING:
     from ssl_data.config import BuildSpec
     from ssl_data.pipeline.executors import Executor
     from ssl_data.pipeline.plan import BuildPlan
-    from ssl_data.store.codec import ChunkCodec
 
 _ROUNDS = 3
+_PATCH_SIZES = (512, 256)
+_ALLOWED = 1.25
+"""Processor time of a whole build over that of its parts."""
+_ALLOWED_BYTES = 1_500_000_000
+"""Peak memory of a worker."""
 _ONE_THREAD = "serial, 1 thread"
 
 
@@ -63,7 +75,6 @@ def time_parts(plan: BuildPlan) -> dict[str, float]:
     """Processor seconds of each part for all images of a plan, one thread, nothing written."""
     timer = PartTimer()
     spec = plan.store.spec
-    codec = chunk_codec(spec.store.compression)
     size = spec.patch.patch_size
     for cut in plan.cuts:
         source = cut.source
@@ -76,17 +87,30 @@ def time_parts(plan: BuildPlan) -> dict[str, float]:
             image = decode_image(content, source.name)
         for row, col in cut.corners.tolist():
             gt = np.ascontiguousarray(image[row : row + size, col : col + size])
-            _time_patch(timer, gt, spec, codec)
+            _time_patch(timer, gt, spec)
     return dict(timer.seconds)
 
 
-def _time_patch(timer: PartTimer, gt: NDArray[np.uint8], spec: BuildSpec, codec: ChunkCodec) -> None:
+def _time_patch(timer: PartTimer, gt: NDArray[np.uint8], spec: BuildSpec) -> None:
+    arrays: dict[str, NDArray[Any]] = {GT: gt}
     with timer.part("mask"):
-        mask = edge_mask(gt, threshold=spec.edge.threshold)
-        pixels = edge_pixels(mask, edge_stride=spec.edge.edge_stride)
-    with timer.part("kernel"):
-        codes = self_similarity_graph(gt, pixels, spec.ssg, output="codes")
-    chunks = _chunks(gt, mask, codes, spec)
+        arrays[EDGE_MASK] = edge_mask(gt, threshold=spec.edge.threshold)
+        pixels = edge_pixels(arrays[EDGE_MASK], edge_stride=spec.edge.edge_stride)
+    if spec.store.lq_scale is not None:
+        with timer.part("resize"):
+            arrays[lq_name(spec.store.lq_scale)] = reduce_bicubic(gt, spec.store.lq_scale)
+    block_rows = rows_per_block(spec.store.chunk_rows)
+    for first in range(0, len(pixels), block_rows):
+        with timer.part("kernel"):
+            codes = graph_codes(gt, pixels[first : first + block_rows], spec.ssg, spec.store.quantization)
+        _time_writing(timer, SSG, codes, spec)
+    for name, array in arrays.items():
+        _time_writing(timer, name, array, spec)
+
+
+def _time_writing(timer: PartTimer, name: str, array: NDArray[Any], spec: BuildSpec) -> None:
+    codec = chunk_codec(spec.store.compression, array.itemsize)
+    chunks = list(_chunks(name, array, spec))
     with timer.part("encode"):
         encoded = [codec.encode(chunk) for chunk in chunks]
     with timer.part("hash"):
@@ -95,17 +119,17 @@ def _time_patch(timer: PartTimer, gt: NDArray[np.uint8], spec: BuildSpec, codec:
             hashlib.sha256(content)
 
 
-def _chunks(
-    gt: NDArray[np.uint8], mask: NDArray[np.bool_], codes: NDArray[np.uint8], spec: BuildSpec
-) -> list[NDArray[Any]]:
-    """What a store holds of one patch, chunk by chunk."""
-    layouts = {layout.name: layout for layout in array_layouts(spec, 1)}
-    tile = layouts[GT].chunk_shape[1]
-    starts = range(0, len(gt), tile)
-    tiles = [np.ascontiguousarray(gt[row : row + tile, col : col + tile]) for row in starts for col in starts]
-    chunk_rows = layouts[SSG].chunk_shape[0]
-    padded = np.pad(codes, ((0, -len(codes) % chunk_rows), (0, 0)))
-    return [*tiles, mask, *(padded[first : first + chunk_rows] for first in range(0, len(padded), chunk_rows))]
+def _chunks(name: str, array: NDArray[Any], spec: BuildSpec) -> Iterator[NDArray[Any]]:
+    """What a store holds of one patch, or of some of its graphs, chunk by chunk."""
+    chunk_shape = {layout.name: layout.chunk_shape for layout in array_layouts(spec, 1)}[name]
+    if name == SSG:
+        padded = np.pad(array, ((0, -len(array) % chunk_shape[0]), (0, 0)))
+        yield from np.split(padded, len(padded) // chunk_shape[0])
+        return
+    tile = chunk_shape[1]
+    for row in range(0, len(array), tile):
+        for col in range(0, len(array), tile):
+            yield np.ascontiguousarray(array[row : row + tile, col : col + tile])
 
 
 @contextlib.contextmanager
@@ -158,52 +182,60 @@ def dataset_file(options: argparse.Namespace, folder: Path) -> str:
     return str(path)
 
 
-def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All builds and parts; the report."""
+def measure(options: argparse.Namespace, patch_size: int, folder: Path) -> tuple[dict[str, Any], str]:
+    """All builds and parts with patches of one size: two tables, and what was built, in words."""
     rounds = options.rounds or (1 if options.tiny else _ROUNDS)
     config = BuildConfig(
         dataset=dataset_file(options, folder),
         out=str(folder / "plan"),
-        patch=PatchSpec(patch_size=options.patch_size, step=options.step),
-        store=StoreSpec(compression=options.compression),
+        patch=PatchSpec(patch_size=patch_size, step=options.step or patch_size // 2),
+        store=_store_spec(options),
     )
     plan = make_build_plan(config)
     builds = Builds(config, folder)
     executors: dict[str, Executor] = {_ONE_THREAD: SerialExecutor(1)}
     if usable_cores() > 1:
         executors[f"serial, {usable_cores()} threads"] = SerialExecutor(usable_cores())
-    notes: dict[str, Any] = {}
     parts = []
     with contextlib.ExitStack() as stack:
         if options.ray:
-            notes["start of Ray, s"] = stack.enter_context(ray_workers(options.workers))
-            executors[f"Ray, {options.workers} workers"] = RayExecutor(options.workers)
+            stack.enter_context(ray_workers(options.workers))
+            executors |= {f"Ray, {workers} workers": RayExecutor(workers) for workers in sorted({1, options.workers})}
         warm_up = Builds(config, folder)  # loads libraries, starts Ray's worker processes
         for name, executor in executors.items():
             out = warm_up.run(name, executor)
         for _ in range(rounds):
             for name, executor in executors.items():
+                shutil.rmtree(out)
                 out = builds.run(name, executor)
             parts.append(time_parts(plan))
     store = open_store(out)
     entries = int(store.counts.sum()) * store.spec.num_positions
     ssg_bytes = sum(path.stat().st_size for path in (Path(out) / SSG).rglob("*") if path.is_file())
-    notes["bytes per SSG entry on disk"] = ssg_bytes / entries
-    return {
-        "title": f"Builds of {store.num_patches} patches of {store.patch_size}x{store.patch_size}, "
-        f"{store.counts.sum():,} graphs, {plan.store.num_shards} shards, {options.compression}; medians of {rounds}",
-        "tables": {"builds": _speeds(builds, plan, store.num_patches, entries), "parts": _shares(builds, parts)},
-        "notes": notes,
+    shutil.rmtree(out)
+    tables = {
+        f"builds, {patch_size}": _speeds(builds, plan, store.num_patches, entries),
+        f"parts, {patch_size}": _shares(builds, parts),
     }
+    what = (
+        f"{store.num_patches} patches, {store.counts.sum():,} graphs, {plan.store.num_shards} shards, "
+        f"{ssg_bytes / entries:.3f} bytes per entry on disk; medians of {rounds}"
+    )
+    return tables, what
+
+
+def _store_spec(options: argparse.Namespace) -> StoreSpec:
+    return StoreSpec(compression=options.compression, quantization=options.quantization, lq_scale=options.lq_scale)
 
 
 def _speeds(builds: Builds, plan: BuildPlan, num_patches: int, entries: int) -> list[dict[str, Any]]:
     used = [cut.source for cut in plan.cuts]  # once each: the benchmark makes no copies
     source_bytes = sum(3 * (s.height or 0) * (s.width or 0) for s in used)
-    slowest = statistics.median(builds.wall[_ONE_THREAD])
+    slowest = {name: statistics.median(walls) for name, walls in builds.wall.items() if " 1 " in name}
     rows = []
     for name, walls in builds.wall.items():
         seconds = statistics.median(walls)
+        alone = next(value for one, value in slowest.items() if one.split(",")[0] == name.split(",")[0])
         rows.append(
             {
                 "executor": name,
@@ -211,7 +243,7 @@ def _speeds(builds: Builds, plan: BuildPlan, num_patches: int, entries: int) -> 
                 "source MB/s": source_bytes / seconds / 1e6,
                 "patches/s": num_patches / seconds,
                 "ns/entry": seconds / entries * 1e9,
-                "speed-up": slowest / seconds,
+                "speed-up": alone / seconds,
             }
         )
     return rows
@@ -220,28 +252,77 @@ def _speeds(builds: Builds, plan: BuildPlan, num_patches: int, entries: int) -> 
 def _shares(builds: Builds, parts: list[dict[str, float]]) -> list[dict[str, Any]]:
     whole = statistics.median(builds.processor[_ONE_THREAD])
     medians = {name: statistics.median(part[name] for part in parts) for name in parts[0]}
-    medians["sum of the parts"] = sum(medians.values())
-    medians["whole build"] = whole
+    total = sum(medians.values())
+    medians |= {"sum of the parts": total, "whole build": whole, "allowed": _ALLOWED * total}
     return [
-        {"part (processor time, 1 thread)": name, "s": seconds, "share of the build": seconds / whole}
+        {"part (processor time, 1 thread)": name, "s": seconds, "of the sum": seconds / total}
         for name, seconds in medians.items()
     ]
+
+
+def measure_memory(options: argparse.Namespace, patch_size: int, folder: Path) -> dict[str, Any]:
+    """Peak memory of a process that builds a store of noise."""
+    images = folder / f"noise-{patch_size}"
+    images.mkdir()
+    side = 2 * patch_size
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(images / "noise.png")
+    command = [sys.executable, "-m", __name__, str(images), "--peak", "--patch-size", str(patch_size)]
+    command += ["--compression", options.compression, "--quantization", options.quantization]
+    if options.lq_scale is not None:
+        command += ["--lq-scale", str(options.lq_scale)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    peak = int(done.stdout)
+    return {
+        "patch": f"{patch_size}",
+        "peak MB": peak / 1e6,
+        "allowed MB": _ALLOWED_BYTES / 1e6,
+        "of allowed": peak / _ALLOWED_BYTES,
+    }
+
+
+def peak_of_build(options: argparse.Namespace, folder: Path) -> int:
+    """Build here with one thread; the peak resident memory of this process until now, in bytes."""
+    (patch_size,) = options.patch_size
+    patch = PatchSpec(patch_size=patch_size, step=options.step or patch_size // 2)
+    config = BuildConfig(dataset=options.images, out=str(folder / "peak"), patch=patch, store=_store_spec(options))
+    build(config, executor=SerialExecutor(1))
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = benchmark_parser("build", __doc__)
-    parser.add_argument("--patch-size", type=int, default=256)
-    parser.add_argument("--step", type=int, default=128)
-    parser.add_argument("--compression", choices=("fast", "balanced", "small"), default=StoreSpec().compression)
+    parser.add_argument("--patch-size", type=int, nargs="+", help=f"one or more {list(_PATCH_SIZES)}")
+    parser.add_argument("--step", type=int, help="of the patches [half of their size]")
+    parser.add_argument("--lq-scale", type=int, help="also store reduced patches [not]")
+    parser.add_argument("--compression", choices=get_args(Compression), default=StoreSpec().compression)
+    parser.add_argument("--quantization", choices=get_args(Quantization), default=StoreSpec().quantization)
     parser.add_argument("--workers", type=int, default=2, help="Ray workers")
     parser.add_argument("--ray", action=argparse.BooleanOptionalAction, help="with Ray [yes, but not with --tiny]")
     parser.add_argument("--work-dir", help="existing folder for the stores, removed afterwards [the system's]")
+    parser.add_argument("--peak", action="store_true", help="only build once, and print the peak memory in bytes")
     options = parser.parse_args(arguments)
     if options.ray is None:
         options.ray = not options.tiny
-    with tempfile.TemporaryDirectory(dir=options.work_dir) as folder:
-        print_report(measure(options, Path(folder)), as_json=options.json)
+    options.patch_size = options.patch_size or ([64] if options.tiny else _PATCH_SIZES)
+    with tempfile.TemporaryDirectory(dir=options.work_dir) as name:
+        folder = Path(name)
+        if options.peak:
+            print(peak_of_build(options, folder))
+            return
+        tables: dict[str, Any] = {}
+        notes: dict[str, Any] = {"compression": options.compression, "quantization": options.quantization}
+        for patch_size in options.patch_size:
+            found, notes[f"patches of {patch_size}"] = measure(options, patch_size, folder)
+            tables |= found
+        tables["memory of a worker, dense noise"] = [
+            measure_memory(options, patch_size, folder) for patch_size in options.patch_size
+        ]
+        report = {"title": "Whole builds and their parts", "tables": tables, "notes": notes}
+        print_report(report, as_json=options.json)
 
 
 if __name__ == "__main__":

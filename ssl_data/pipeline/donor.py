@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from ssl_data.store.reader import Store
     from ssl_data.store.writer import ShardSink
 
-__all__ = ["CHUNKS_PER_BLOCK", "Donor", "close_donor", "copy_patch"]
+__all__ = ["Donor", "close_donor", "copy_patch", "rows_per_block"]
 
-CHUNKS_PER_BLOCK = 8
-"""Chunks of graphs handled at once: bounds a worker's memory for them to 5 or 10 MB, whatever the edge density."""
+_ROWS_PER_BLOCK = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,14 @@ class Donor:
         """The part that concerns some images."""
         chosen = {name: index for name, index in self.first_index.items() if name in names}
         return replace(self, first_index=chosen)
+
+
+def rows_per_block(chunk_rows: int) -> int:
+    """Graphs handled at once, whole chunks: bounds a worker's memory for them, whatever the density of edges.
+
+    Small, so that the first is soon there to be compressed, while the next is computed.
+    """
+    return -(-_ROWS_PER_BLOCK // chunk_rows) * chunk_rows
 
 
 def copy_patch(sink: ShardSink, slot: int, donor: Donor, index: int, patch_id: str) -> dict[str, Any]:
@@ -79,7 +86,7 @@ def close_donor() -> None:
 
 
 def _graph_blocks(store: Store, index: int) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
-    block_rows = CHUNKS_PER_BLOCK * store.build_spec.store.chunk_rows
+    block_rows = rows_per_block(store.build_spec.store.chunk_rows)
     count = int(store.counts[index])
     for first in range(0, count, block_rows):
         yield store.read_codes(index, first, min(first + block_rows, count))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssl_data.pipeline.job import ShardResult, run_shard, summarize
-from ssl_data.pipeline.report import sum_up
+from ssl_data.pipeline.last_image import forget_last_image
+from ssl_data.pipeline.report import add_result, sum_up
 from ssl_data.store.finalize import committed_record
 
 if TYPE_CHECKING:
@@ -37,9 +38,14 @@ def make_shards(
     missing = [job for job in jobs if job.shard not in reused]
     if not missing:
         return []
-    results = list(reused.values())
-    for result in executor.run(run_shard, missing):
-        results.append(result)
-        if progress is not None:
-            progress(sum_up(results, len(jobs)))
-    return results[len(reused) :]
+    so_far = sum_up(reused.values(), len(jobs))
+    results = []
+    try:
+        for result in executor.run(run_shard, missing):
+            results.append(result)
+            so_far = add_result(so_far, result)
+            if progress is not None:
+                progress(so_far)
+    finally:
+        forget_last_image()
+    return results

@@ -16,8 +16,10 @@ from ssl_data.geometry.scales import ORIGINAL
 from ssl_data.kernels.codes import graph_codes
 from ssl_data.kernels.edges import edge_mask, edge_pixels
 from ssl_data.kernels.resize import reduce_bicubic
+from ssl_data.pipeline.ahead import ahead
 from ssl_data.pipeline.decode import decode_image, read_file
-from ssl_data.pipeline.donor import CHUNKS_PER_BLOCK, copy_patch
+from ssl_data.pipeline.donor import copy_patch, rows_per_block
+from ssl_data.pipeline.last_image import decoded_once
 from ssl_data.pipeline.masks import decode_mask
 from ssl_data.store.layout import EDGE_MASK, GT, lq_name
 from ssl_data.store.manifest import PatchRecord, RejectedRecord
@@ -89,7 +91,8 @@ def _run_image(sink: ShardSink, source: Source, tasks: list[ImageTask], job: Sha
         return
     content = _read(source, source.path, source.sha256)
     try:
-        image = _decode(content, source, job.plan.spec.image.max_pixels)
+        key = (source.sha256, source.name, job.plan.spec.image)
+        image = decoded_once(key, lambda: _decode(content, source, job.plan.spec.image.max_pixels))
         given = _decode_given_mask(source, image)
     except SourceError as error:
         for task in tasks:
@@ -179,13 +182,14 @@ def _write_patch(
     sink.write_image(EDGE_MASK, slot, mask)
     if spec.store.lq_scale is not None:
         sink.write_image(lq_name(spec.store.lq_scale), slot, reduce_bicubic(gt, spec.store.lq_scale))
-    return sink.write_graphs(_graph_blocks(gt, pixels, spec, job.num_threads))
+    blocks = _graph_blocks(gt, pixels, spec, job.num_threads)
+    return sink.write_graphs(ahead(blocks) if job.num_threads > 1 else blocks)
 
 
 def _graph_blocks(
     gt: NDArray[np.uint8], pixels: NDArray[np.int32], spec: BuildSpec, num_threads: int
 ) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
-    block_rows = CHUNKS_PER_BLOCK * spec.store.chunk_rows
+    block_rows = rows_per_block(spec.store.chunk_rows)
     for first in range(0, len(pixels), block_rows):
         block = pixels[first : first + block_rows]
         yield graph_codes(gt, block, spec.ssg, spec.store.quantization, num_threads=num_threads)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from ssl_data.pipeline.job import ShardResult
 
-__all__ = ["BuildReport", "PartReport", "Progress", "ProgressFunction", "report_build", "sum_up"]
+__all__ = ["BuildReport", "PartReport", "Progress", "ProgressFunction", "add_result", "report_build", "sum_up"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +114,17 @@ class PartReport:
 
 def sum_up(results: Iterable[ShardResult], num_shards: int) -> Progress:
     """How far a build of that many shards is with these results."""
-    done = list(results)
-    return Progress(
-        phase="build",
-        done=len(done),
-        total=num_shards,
-        num_patches=sum(result.num_patches for result in done),
-        num_graphs=sum(result.num_graphs for result in done),
-        num_bytes=sum(result.num_bytes for result in done),
+    return reduce(add_result, results, Progress(phase="build", done=0, total=num_shards))
+
+
+def add_result(so_far: Progress, result: ShardResult) -> Progress:
+    """The same with one more result."""
+    return replace(
+        so_far,
+        done=so_far.done + 1,
+        num_patches=so_far.num_patches + result.num_patches,
+        num_graphs=so_far.num_graphs + result.num_graphs,
+        num_bytes=so_far.num_bytes + result.num_bytes,
     )
 
 

@@ -11,7 +11,7 @@ from ssl_data.errors import ConfigError, Problem, StoreCorruptError
 from ssl_data.kernels.codes import graph_codes
 from ssl_data.kernels.edges import edge_mask, edge_pixels
 from ssl_data.kernels.resize import reduce_bicubic
-from ssl_data.pipeline.donor import CHUNKS_PER_BLOCK
+from ssl_data.pipeline.donor import rows_per_block
 from ssl_data.pipeline.executors import usable_cores
 from ssl_data.pipeline.report import Progress
 from ssl_data.store.layout import PATCHES_PATH
@@ -127,7 +127,7 @@ def _findings(store: Store, index: int, gt_sha256: str) -> Iterator[tuple[str, s
 
 
 def _count_differing_graphs(store: Store, index: int, gt: NDArray[np.uint8], pixels: NDArray[np.int32]) -> int:
-    block_rows = CHUNKS_PER_BLOCK * store.build_spec.store.chunk_rows
+    block_rows = rows_per_block(store.build_spec.store.chunk_rows)
     differing = 0
     for first in range(0, len(pixels), block_rows):
         block = pixels[first : first + block_rows]

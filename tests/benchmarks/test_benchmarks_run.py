@@ -29,16 +29,16 @@ def rows(report, table):
 
 
 def test_build():
-    report = run("build")
-    builds = rows(report, "builds")
+    report = run("build", "--lq-scale", "4")
+    builds = rows(report, "builds, 64")
     assert builds["serial, 1 thread"]["patches/s"] > 0
-    parts = rows(report, "parts")
-    assert {"decode", "mask", "kernel", "encode", "hash"} < set(parts)
-    whole = parts.pop("whole build")["s"]
+    parts = rows(report, "parts, 64")
+    assert {"decode", "mask", "resize", "kernel", "encode", "hash"} < set(parts)
+    whole, _ = parts.pop("whole build")["s"], parts.pop("allowed")
     total = parts.pop("sum of the parts")["s"]
     assert total == pytest.approx(sum(part["s"] for part in parts.values()))
     assert 0 < total < 2 * whole  # parts that add up to more than the whole would not be its parts
-    assert 0 < report["notes"]["bytes per SSG entry on disk"] < 1
+    assert 0 < rows(report, "memory of a worker, dense noise")["64"]["of allowed"] < 1
     assert report["machine"]["cpu"]
 
 
@@ -46,8 +46,9 @@ def test_build():
 def test_build_with_ray():
     pytest.importorskip("ray")
     report = run("build", "--ray")
-    assert rows(report, "builds")["Ray, 2 workers"]["patches/s"] > 0
-    assert report["notes"]["start of Ray, s"] > 0
+    builds = rows(report, "builds, 64")
+    assert builds["Ray, 1 workers"]["speed-up"] == 1
+    assert builds["Ray, 2 workers"]["patches/s"] > 0
 
 
 def test_load():

@@ -13,6 +13,8 @@ import zarr
 
 from ssl_data import BuildConfig, EdgeSpec, MultiscaleSpec, PatchSpec, StoreSpec, build, open_store, verify_store
 from ssl_data.errors import BuildError, BuildInterruptedError, StoreIncompleteError, StoreMismatchError
+from ssl_data.pipeline import job, last_image
+from ssl_data.pipeline.decode import decode_image
 from ssl_data.pipeline.executors import RayExecutor, SerialExecutor
 from ssl_data.testing import write_images
 
@@ -341,3 +343,28 @@ def test_serial_ray_and_reordered_builds_are_the_same_bytes(shared_images, tmp_p
     assert differing_files(tmp_path / "serial", tmp_path / "ray") == []
     run(backwards, tmp_path / "reordered", RayExecutor(2))
     assert differing_files(tmp_path / "serial", tmp_path / "reordered") == []
+
+
+def test_an_image_that_fills_several_shards_is_decoded_once(tmp_path, monkeypatch):
+    decoded = []
+
+    def count(content, name, **options):
+        decoded.append(name)
+        return decode_image(content, name, **options)
+
+    monkeypatch.setattr(job, "decode_image", count)
+    images = write_images(tmp_path / "images", [(200, 200), (64, 64), (200, 136)])
+    report = build(configure(images, tmp_path / "store"), executor=SerialExecutor(1))
+    assert report.num_shards > 10
+    assert sorted(decoded) == [f"image-{number}.png" for number in range(3)]
+    assert not last_image._last
+
+
+def test_progress_adds_up_what_has_been_made(tmp_path):
+    images = write_images(tmp_path / "images", [(200, 200)])
+    seen = []
+    report = build(configure(images, tmp_path / "store"), executor=SerialExecutor(1), progress=seen.append)
+    made = [step for step in seen if step.phase == "build"]
+    assert [step.done for step in made] == list(range(1, report.num_shards + 1))
+    assert (made[-1].num_patches, made[-1].num_graphs) == (report.num_patches, report.num_graphs)
+    assert made[-1].num_bytes == report.num_bytes > made[0].num_bytes > 0
