@@ -2,8 +2,9 @@
 
 Builds a store several times in this process with one thread and with all cores, and with Ray workers. In the same run,
 the parts of a build are timed one by one on the same images, each without the others: their sum is what a build cannot
-go below, the rest is files, planning and Python. Memory is the peak of a process that builds a store of noise, in which
-nearly half of the pixels are edge pixels and nothing compresses.
+go below, the rest is files, planning and Python. "Plainly" is how one would first do it, for some graphs of one image:
+by NumPy, as float32 in a compressed ``.npz`` file. Memory is the peak of a process that builds a store of noise, in
+which nearly half of the pixels are edge pixels and nothing compresses.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from ssl_data import BuildConfig, PatchSpec, build, edge_mask, edge_pixels
+from ssl_data import BuildConfig, PatchSpec, build, edge_mask, edge_pixels, self_similarity_graph
 from ssl_data.benchmarks.common import benchmark_parser, photographs, print_report, sample_folder
 from ssl_data.config import Compression, Quantization, StoreSpec
 from ssl_data.kernels.codes import graph_codes
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 _ROUNDS = 3
 _PATCH_SIZES = (512, 256)
+_PLAIN_GRAPHS = 1000
 _ALLOWED = 1.25
 """Processor time of a whole build over that of its parts."""
 _ALLOWED_BYTES = 1_500_000_000
@@ -216,12 +218,32 @@ def measure(options: argparse.Namespace, patch_size: int, folder: Path) -> tuple
     tables = {
         f"builds, {patch_size}": _speeds(builds, plan, store.num_patches, entries),
         f"parts, {patch_size}": _shares(builds, parts),
+        f"plainly, {patch_size}": [
+            measure_plainly(options, statistics.median(builds.processor[_ONE_THREAD]) / entries, folder)
+        ],
     }
     what = (
         f"{store.num_patches} patches, {store.counts.sum():,} graphs, {plan.store.num_shards} shards, "
         f"{ssg_bytes / entries:.3f} bytes per entry on disk; medians of {rounds}"
     )
     return tables, what
+
+
+def measure_plainly(options: argparse.Namespace, seconds_per_entry: float, folder: Path) -> dict[str, Any]:
+    """Processor time per entry without this library's kernels and store, and how many times a whole build's that is."""
+    path = photographs(options.images)[0]
+    began = time.process_time()
+    with Image.open(path) as opened:
+        image = np.asarray(opened.convert("RGB"))
+    pixels = edge_pixels(edge_mask(image))[:_PLAIN_GRAPHS]
+    graphs = self_similarity_graph(image, pixels, backend="numpy")
+    np.savez_compressed(folder / "plain.npz", gt=image, pixels=pixels, ssg=graphs)
+    plain = (time.process_time() - began) / graphs.size
+    return {
+        "build": f"NumPy and .npz, {len(pixels)} graphs",
+        "ns/entry": plain * 1e9,
+        "times a whole build": plain / seconds_per_entry,
+    }
 
 
 def _store_spec(options: argparse.Namespace) -> StoreSpec:

@@ -63,7 +63,9 @@ def build(
         bool, typer.Option("--drop-duplicates", help="Leave out patches with the pixels of an earlier one.")
     ] = False,
     lq_scale: Annotated[int | None, typer.Option(help="Also store patches reduced by this factor.", min=2)] = None,
-    compression: Annotated[Compression, typer.Option(help="Speed or size of the store.")] = "fast",
+    compression: Annotated[
+        Compression, typer.Option(help="Speed or size of the store: fast (LZ4), balanced or small (Zstandard).")
+    ] = "fast",
     quantization: Annotated[Quantization, typer.Option(help="Graphs in one byte per value, or two.")] = "sqrt8",
     small_images: Annotated[SmallImages, typer.Option(help="Those smaller than a patch.")] = "reject",
     max_pixels: Annotated[int, typer.Option(help="Reject images of more pixels, by header.", min=1)] = MAX_PIXELS,

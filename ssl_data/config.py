@@ -269,8 +269,8 @@ class StoreSpec(_Spec):
     patches_per_shard: int = 16
     """Patches of one work unit: one file per array, written once by one worker."""
     compression: Compression = "fast"
-    """"fast": LZ4, far cheaper to read than to recompute. "balanced": Zstandard, about a sixth smaller, three times
-    slower to read. "small": the strongest Zstandard in large chunks, a further tenth smaller, very slow to build, and
+    """"fast": LZ4, far cheaper to read than to recompute. "balanced": Zstandard, about a fifth smaller, three times
+    slower to read. "small": the strongest Zstandard in large chunks, a further eighth smaller, very slow to build, and
     slow to read in crops. Every chunk carries a checksum."""
     quantization: Quantization = "sqrt8"
     """How similarities S are stored. "sqrt8": ``round(255 sqrt(S))``, one byte. "sqrt12": ``round(4095 sqrt(S))``, two

@@ -39,6 +39,7 @@ def test_build():
     assert total == pytest.approx(sum(part["s"] for part in parts.values()))
     assert 0 < total < 2 * whole  # parts that add up to more than the whole would not be its parts
     assert 0 < rows(report, "memory of a worker, dense noise")["64"]["of allowed"] < 1
+    assert report["tables"]["plainly, 64"][0]["times a whole build"] > 1
     assert report["machine"]["cpu"]
 
 
