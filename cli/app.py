@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from ssl_data.cli import bench, build, datasets, export_masks, finalize, inspect_store, repair, verify
+from ssl_data.cli import bench, build, datasets, export_masks, finalize, inspect_store, repair, status, verify
 from ssl_data.errors import BuildInterruptedError, ConfigError, SSLDataError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ app.command("finalize")(finalize.finalize)
 app.command("inspect")(inspect_store.inspect)
 app.command("verify")(verify.verify)
 app.command("repair")(repair.repair)
+app.command("status")(status.status)
 app.command("datasets")(datasets.datasets)
 app.add_typer(bench.bench, name="bench", no_args_is_help=True)
 app.command("export-masks")(export_masks.export_masks)

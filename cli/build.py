@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ssl_data.cli.log import logged
 from ssl_data.cli.render import counted, counted_reasons, print_json, print_rejected, show_progress, size
 from ssl_data.config import (
     MAX_PIXELS,
@@ -75,6 +76,8 @@ def build(
     executor: Annotated[ExecutorName, typer.Option(help="This process, or Ray workers.")] = "serial",
     workers: Annotated[int | None, typer.Option(help="Threads or Ray workers. [all cores]", min=1)] = None,
     ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
+    retries: Annotated[int, typer.Option(help="Further attempts to make a shard that fails.", min=0)] = 2,
+    log: Annotated[str | None, typer.Option(help="Append what happens to this file, as JSON lines.")] = None,
     part: Annotated[
         str | None,
         typer.Option(help="Make only this part, 0/N to N-1/N, beside others; then `finalize`.", metavar="I/N"),
@@ -117,12 +120,12 @@ def build(
     where = make_executor(executor, workers=workers, ray_address=ray_address)
     if part is not None:
         chosen = Part.parse(part)
-        with show_progress() as progress:
-            made = build_part(config, chosen, executor=where, progress=progress)
+        with logged(log), show_progress() as progress:
+            made = build_part(config, chosen, executor=where, progress=progress, retries=retries)
         print_json(made.to_dict()) if as_json else _print_part(made)
         return
-    with show_progress() as progress:
-        report = run_build(config, executor=where, progress=progress, retry_failed=retry_failed)
+    with logged(log), show_progress() as progress:
+        report = run_build(config, executor=where, progress=progress, retry_failed=retry_failed, retries=retries)
     print_json(report.to_dict()) if as_json else print_report(report)
     if len(report.rejected) > max_bad:
         raise typer.Exit(EXIT_REJECTED)

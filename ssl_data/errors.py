@@ -183,4 +183,4 @@ class Problem:
 
     def __str__(self) -> str:
         shard = "" if self.shard is None else f" (shard {self.shard})"
-        return f"{one_line(self.where)}{shard}: {self.message}"
+        return f"{one_line(self.where)}: {self.message}{shard}"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ssl_data.pipeline.job import ShardResult, run_shard, summarize
+from ssl_data.pipeline.attempts import DEFAULT_RETRIES, attempt_shard
+from ssl_data.pipeline.job import ShardResult, summarize
 from ssl_data.pipeline.last_image import forget_last_image
+from ssl_data.pipeline.monitor import Monitor
 from ssl_data.pipeline.report import add_result, sum_up
 from ssl_data.store.finalize import committed_record
+from ssl_data.store.layout import WORK_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["committed_results", "make_shards"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """How a run is followed, and how much it puts up with; nothing of it shows in the store."""
+
+    progress: ProgressFunction | None = None
+    retries: int = DEFAULT_RETRIES
+    """Further attempts to make a shard that fails."""
+
+
 def committed_results(root: Path, plan: StorePlan, shards: Iterable[int] | None = None) -> dict[int, ShardResult]:
     """The results of those of some shards, or of all, that are committed under this plan."""
     chosen = range(plan.num_shards) if shards is None else shards
@@ -32,20 +46,31 @@ def make_shards(
     jobs: Sequence[ShardJob],
     reused: Mapping[int, ShardResult],
     executor: Executor,
-    progress: ProgressFunction | None,
+    steering: Steering,
 ) -> list[ShardResult]:
-    """Make those shards that were not there; return their results."""
+    """Make those shards that were not there; return their results.
+
+    Raises
+    ------
+    BuildError
+        If a shard could not be made in any of its attempts.
+    """
     missing = [job for job in jobs if job.shard not in reused]
     if not missing:
         return []
     so_far = sum_up(reused.values(), len(jobs))
     results = []
+    work_dir = missing[0].work_dir or missing[0].root / WORK_DIR
     try:
-        for result in executor.run(run_shard, missing):
-            results.append(result)
-            so_far = add_result(so_far, result)
-            if progress is not None:
-                progress(so_far)
+        with Monitor(work_dir, num_shards=len(jobs), num_reused=len(jobs) - len(missing)) as monitor:
+            for outcome in executor.run(partial(attempt_shard, retries=steering.retries), missing):
+                monitor.record(outcome)
+                if outcome.result is None:
+                    raise outcome.failures[-1].to_error()
+                results.append(outcome.result)
+                so_far = add_result(so_far, outcome.result)
+                if steering.progress is not None:
+                    steering.progress(so_far)
     finally:
         forget_last_image()
     return results

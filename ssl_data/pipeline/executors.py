@@ -91,7 +91,11 @@ class RayExecutor:
             self._start(ray)
         try:
             workers = self._workers or int(ray.cluster_resources().get("CPU", 1))
-            task = ray.remote(num_cpus=1, max_retries=3)(function)
+
+            def call(job: Job) -> Result:  # Ray takes plain functions only
+                return function(job)
+
+            task = ray.remote(num_cpus=1, max_retries=3)(call)
             yield from _run_window(ray, task, jobs, window=_IN_FLIGHT_PER_WORKER * workers)
         finally:
             if started:

@@ -38,7 +38,11 @@ if TYPE_CHECKING:
     from ssl_data.pipeline.sources import Source
     from ssl_data.store.manifest import ShardRecord
 
-__all__ = ["ShardResult", "resized_copy", "run_shard", "summarize"]
+__all__ = ["IMAGE_NOTE", "ShardResult", "resized_copy", "run_shard", "summarize"]
+
+
+IMAGE_NOTE = "while working on the image "
+"""Begins the note that an error carries out of `run_shard`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,11 @@ def run_shard(job: ShardJob) -> ShardResult:
     with ShardSink(job.root, job.plan, job.shard, job.work_dir) as sink:
         patches: list[PatchRecord] = []
         for source, tasks in groupby(job.tasks, key=lambda task: task.source):
-            patches += _run_image(sink, source, list(tasks), job)
+            try:
+                patches += _run_image(sink, source, list(tasks), job)
+            except Exception as error:
+                error.add_note(f"{IMAGE_NOTE}{source.name}")
+                raise
         return summarize(sink.commit(patches))
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from ssl_data.errors import BuildInterruptedError, ConfigError, StoreIncompleteError, StoreNotFoundError
 from ssl_data.geometry.shards import part_shards
 from ssl_data.kernels.ssg import warn_if_slow
-from ssl_data.pipeline.driver import committed_results, make_shards
+from ssl_data.pipeline.attempts import DEFAULT_RETRIES
+from ssl_data.pipeline.driver import Steering, committed_results, make_shards
 from ssl_data.pipeline.executors import make_executor
 from ssl_data.pipeline.place import adopt_label, refuse_foreign, refuse_other_build, remove_leftovers, sweep
 from ssl_data.pipeline.plan import shard_jobs
@@ -78,6 +79,7 @@ def build_part(
     *,
     executor: Executor | ExecutorName | None = None,
     progress: ProgressFunction | None = None,
+    retries: int = DEFAULT_RETRIES,
 ) -> PartReport:
     """Make one part of a store; other parts may be made at the same time, on other machines, in the same folder.
 
@@ -86,7 +88,7 @@ def build_part(
     config : BuildConfig
         The same for all parts, but for `workers` and the places of the images.
     part : Part
-    executor, progress
+    executor, progress, retries
         As for `build`.
 
     Raises
@@ -101,20 +103,20 @@ def build_part(
     if executor is None or isinstance(executor, str):
         executor = make_executor(executor or "serial", workers=config.workers)
     try:
-        return _build_part(config, part, executor, progress)
+        return _build_part(config, part, executor, Steering(progress=progress, retries=retries))
     except KeyboardInterrupt:
         raise BuildInterruptedError(f"{config.out}: part {part} was interrupted; the same command goes on") from None
 
 
-def _build_part(config: BuildConfig, part: Part, executor: Executor, progress: ProgressFunction | None) -> PartReport:
+def _build_part(config: BuildConfig, part: Part, executor: Executor, steering: Steering) -> PartReport:
     began = time.monotonic()
     warn_if_slow()
     root = Path(config.out).absolute()  # workers may run in another folder
     end_replacement(root)
     refuse_foreign(root)
-    plan = make_build_plan(config, progress)
+    plan = make_build_plan(config, steering.progress)
     refuse_other_build(root, plan)
-    reused, made = _make_part(root, plan, part, executor, progress)
+    reused, made = _make_part(root, plan, part, executor, steering)
     totals = sum_up([*reused.values(), *made], len(part.shards(plan.store)))
     rejected = {image for result in (*reused.values(), *made) for image in result.rejected}
     return PartReport(
@@ -136,7 +138,7 @@ def _build_part(config: BuildConfig, part: Part, executor: Executor, progress: P
 
 
 def _make_part(
-    root: Path, plan: BuildPlan, part: Part, executor: Executor, progress: ProgressFunction | None
+    root: Path, plan: BuildPlan, part: Part, executor: Executor, steering: Steering
 ) -> tuple[dict[int, ShardResult], list[ShardResult]]:
     """Make the shards of the part; return the results of those that were there, and of those made now."""
     shards = part.shards(plan.store)
@@ -156,7 +158,7 @@ def _make_part(
             for job in shard_jobs(plan, shards, root=root, num_threads=executor.num_threads)
         ]
         reused = committed_results(root, plan.store, shards)
-        return reused, make_shards(jobs, reused, executor, progress)
+        return reused, make_shards(jobs, reused, executor, steering)
 
 
 def finalize(out: str) -> BuildReport:

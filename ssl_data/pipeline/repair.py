@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_data.config import BuildConfig, fingerprint
 from ssl_data.errors import BuildInterruptedError, ConfigError, StoreCorruptError, StoreError, StoreMismatchError
-from ssl_data.pipeline.driver import make_shards
+from ssl_data.pipeline.driver import Steering, make_shards
 from ssl_data.pipeline.executors import make_executor
 from ssl_data.pipeline.plan import shard_jobs
 from ssl_data.pipeline.run import make_build_plan
@@ -167,7 +167,7 @@ def _repair(
     prepare_store(root, plan, rows)
     if build_plan is not None:
         jobs = shard_jobs(build_plan, broken, root=root, num_threads=executor.num_threads)
-        make_shards(jobs, {}, executor, progress)
+        make_shards(jobs, {}, executor, Steering(progress=progress))
     finalize_store(root, plan)
     return broken, removed
 

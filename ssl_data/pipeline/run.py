@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from ssl_data.errors import BuildError, BuildInterruptedError, one_line
 from ssl_data.kernels.ssg import warn_if_slow
+from ssl_data.pipeline.attempts import DEFAULT_RETRIES
 from ssl_data.pipeline.datasets import load_dataset
 from ssl_data.pipeline.donor import close_donor
-from ssl_data.pipeline.driver import committed_results, make_shards
+from ssl_data.pipeline.driver import Steering, committed_results, make_shards
 from ssl_data.pipeline.executors import Executor, ExecutorName, make_executor, usable_cores
 from ssl_data.pipeline.masks import attach_masks
 from ssl_data.pipeline.place import (
@@ -76,6 +77,7 @@ def build(
     executor: Executor | ExecutorName | None = None,
     progress: ProgressFunction | None = None,
     retry_failed: bool = False,
+    retries: int = DEFAULT_RETRIES,
 ) -> BuildReport:
     """Make a store from a dataset, or complete one that an earlier run of the same build has begun.
 
@@ -89,6 +91,8 @@ def build(
     retry_failed : bool
         Try the images again that a complete store has rejected, after they were repaired, replaced or removed. The
         store then equals, to the last byte, one built from scratch; what it holds already is taken over.
+    retries : int
+        How often a shard that fails is tried again, with pauses between.
 
     Returns
     -------
@@ -113,7 +117,7 @@ def build(
     if executor is None or isinstance(executor, str):
         executor = make_executor(executor or "serial", workers=config.workers)
     try:
-        return _build(config, executor, progress, retry_failed=retry_failed)
+        return _build(config, executor, Steering(progress=progress, retries=retries), retry_failed=retry_failed)
     except KeyboardInterrupt:
         root = Path(config.out).absolute()
         place = place_beside(root) if retry_failed else root
@@ -123,28 +127,26 @@ def build(
         ) from None
 
 
-def _build(
-    config: BuildConfig, executor: Executor, progress: ProgressFunction | None, *, retry_failed: bool
-) -> BuildReport:
+def _build(config: BuildConfig, executor: Executor, steering: Steering, *, retry_failed: bool) -> BuildReport:
     began = time.monotonic()
     warn_if_slow()  # here as well as in the workers, whose warnings may go unseen
     root = Path(config.out).absolute()  # workers may run in another folder
     end_replacement(root)
     refuse_foreign(root)
-    plan = make_build_plan(config, progress)
+    plan = make_build_plan(config, steering.progress)
     if retry_failed:
         refuse_other_changes(root, plan)
     nothing_to_do = is_intact(root) and is_plan_of(root, plan)
     if retry_failed and only_rejected_changed(root, plan) and not nothing_to_do:
-        reused, made = _retry(root, plan, executor, progress)
+        reused, made = _retry(root, plan, executor, steering)
     else:
-        reused, made = _make(root, plan, executor, progress)
+        reused, made = _make(root, plan, executor, steering)
     results, seconds = [*reused.values(), *made], time.monotonic() - began
     return report_build(config.out, results, num_reused=len(reused), seconds=seconds, nothing_to_do=nothing_to_do)
 
 
 def _make(
-    root: Path, plan: BuildPlan, executor: Executor, progress: ProgressFunction | None, donor: Donor | None = None
+    root: Path, plan: BuildPlan, executor: Executor, steering: Steering, donor: Donor | None = None
 ) -> tuple[dict[int, ShardResult], list[ShardResult]]:
     """Complete the store; return the results of the shards that were there, and of those made now."""
     refuse_other_build(root, plan)
@@ -165,20 +167,20 @@ def _make(
             adopt_shards(jobs, donor)
             jobs = [replace(job, donor=donor.of({task.source.name for task in job.tasks})) for job in jobs]
         reused = committed_results(root, plan.store)
-        made = make_shards(jobs, reused, executor, progress)
+        made = make_shards(jobs, reused, executor, steering)
         finalize_store(root, plan.store)
     return reused, made
 
 
 def _retry(
-    root: Path, plan: BuildPlan, executor: Executor, progress: ProgressFunction | None
+    root: Path, plan: BuildPlan, executor: Executor, steering: Steering
 ) -> tuple[dict[int, ShardResult], list[ShardResult]]:
     """Build the store of the repaired images beside the old one, and put it in its place."""
     plan = adopt_label(root, plan)
     beside = place_beside(root)
     refuse_foreign(beside)
     clear_place(beside, plan)
-    results = _make(beside, plan, executor, progress, make_donor(root))
+    results = _make(beside, plan, executor, steering, make_donor(root))
     close_donor()
     replace_store(root, beside)
     return results

@@ -30,10 +30,12 @@ class AtomicFile:
         Final name; missing parent folders are made.
     work_dir : Path
         An existing folder on the same file system for the unfinished file.
+    label : str, optional
+        How the name of the unfinished file begins; the name of the file where not given.
     """
 
-    def __init__(self, path: Path, work_dir: Path) -> None:
-        descriptor, name = tempfile.mkstemp(dir=work_dir, prefix=f"{path.name}-")
+    def __init__(self, path: Path, work_dir: Path, label: str | None = None) -> None:
+        descriptor, name = tempfile.mkstemp(dir=work_dir, prefix=f"{label or path.name}-")
         self._path = path
         self._temporary = Path(name)
         self.file: BinaryIO = os.fdopen(descriptor, "wb")

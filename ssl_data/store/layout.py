@@ -37,6 +37,8 @@ __all__ = [
     "shard_path",
     "ssg_rows_per_shard",
     "store_paths",
+    "unfinished_label",
+    "unfinished_shard",
 ]
 
 FORMAT_VERSION = 2
@@ -101,6 +103,17 @@ class ArrayLayout:
 def shard_path(name: str, shard: int, num_dimensions: int) -> str:
     """Where a shard of an array lies (Zarr's default chunk keys)."""
     return "/".join([name, "c", str(shard), *["0"] * (num_dimensions - 1)])
+
+
+def unfinished_label(shard: int) -> str:
+    """How the names of a shard's unfinished files begin."""
+    return f"shard-{shard:05d}"
+
+
+def unfinished_shard(name: str) -> int | None:
+    """The shard that an unfinished file is for, by its name; None for files about the whole store."""
+    found = re.match(r"shard-(\d+)-", name)
+    return None if found is None else int(found[1])
 
 
 def shard_of(path: str) -> int | None:

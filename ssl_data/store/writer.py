@@ -27,6 +27,7 @@ from ssl_data.store.layout import (
     record_path,
     shard_path,
     ssg_rows_per_shard,
+    unfinished_label,
 )
 from ssl_data.store.manifest import (
     SOURCE_SCHEMA,
@@ -133,7 +134,8 @@ class ShardSink:
     def __enter__(self) -> Self:
         """Open the shard's unfinished files."""
         for layout in self._layouts.values():
-            file = AtomicFile(self._root / self._path(layout), self._work_dir)
+            label = unfinished_label(self._shard)
+            file = AtomicFile(self._root / self._path(layout), self._work_dir, label)
             self._files.append(file)
             per_axis = (shard // chunk for shard, chunk in zip(layout.shard_shape, layout.chunk_shape, strict=True))
             self._writers[layout.name] = ShardWriter(file.file, math.prod(per_axis), _codec(layout, self._plan))

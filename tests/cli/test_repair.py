@@ -29,14 +29,14 @@ def test_damage_is_found_repaired_and_gone(damaged):
     store, images = damaged
     found = run("verify", store)
     assert found.returncode == 1
-    assert "ssg/c/1/0 (shard 1): the file does not exist" in found.stderr
+    assert "ssg/c/1/0: the file does not exist (shard 1)" in found.stderr
     assert f"ssl-data repair {store} --dataset" in found.stderr
     without = run("repair", store)
     assert without.returncode == 1
     assert "must be made anew from the images: say where they are with --dataset" in without.stderr
     done = run("repair", store, "--dataset", images)
     assert done.returncode == 0
-    assert "repaired ssg/c/1/0 (shard 1)" in done.stderr
+    assert "repaired ssg/c/1/0: the file does not exist" in done.stderr
     assert "repaired, 1 shard made anew" in done.stdout
     assert subprocess.run(["diff", "-r", store, store.parent / "original"], check=False).returncode == 0
     again = run("repair", store, "--json")

@@ -122,7 +122,7 @@ def test_a_store_of_another_version_is_no_damaged_one(copy):
 def test_the_shard_is_named(copy):
     (copy / "ssg" / "c" / "1" / "0").unlink()
     (problem,) = verify_store(copy)
-    assert (problem.shard, str(problem)) == (1, "ssg/c/1/0 (shard 1): the file does not exist")
+    assert (problem.shard, str(problem)) == (1, "ssg/c/1/0: the file does not exist (shard 1)")
 
 
 @pytest.mark.parametrize(("place", "code"), [(312, 4094), (5, 4096)])

@@ -1,0 +1,98 @@
+"""How far a build is, as seen from outside: by another process, or another machine that shares the folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ssl_data.errors import StoreNotFoundError
+from ssl_data.pipeline.monitor import PROGRESS_NAME, running_shards
+from ssl_data.store.finalize import is_intact
+from ssl_data.store.layout import PLAN_PATH, ROOT_METADATA, WORK_DIR, record_path
+from ssl_data.store.lock import current_holders
+from ssl_data.store.plan import read_plan
+
+if TYPE_CHECKING:
+    from ssl_data.store.lock import Holder
+
+__all__ = ["StoreStatus", "read_status"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreStatus:
+    """How far a build is."""
+
+    store: str
+    state: Literal["complete", "building", "stopped", "damaged"]
+    """"stopped": begun, and nobody is at work; "damaged": complete, but files are missing or short."""
+    num_shards: int
+    num_done: int
+    running: tuple[int, ...]
+    """Shards in hand."""
+    failed: tuple[dict[str, Any], ...]
+    """Shards whose last attempt failed: shard, attempt, error."""
+    shards_per_second: float | None
+    """Of all builders together, since each began; None before the first shard."""
+    seconds_left: float | None
+    builders: tuple[Holder, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def read_status(store: str | Path) -> StoreStatus:
+    """Look at a store, complete or not. Nothing is changed, and no builder is disturbed.
+
+    Parameters
+    ----------
+    store : str or Path
+        A folder.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If nothing has been begun there.
+    """
+    root = Path(store).absolute()
+    plan = read_plan(root)
+    if plan is None:
+        raise StoreNotFoundError(f"{store} is no store, nor one that has been begun: {root / PLAN_PATH} does not exist")
+    num_done = sum((root / record_path(shard)).exists() for shard in range(plan.num_shards))
+    builders = current_holders(root)
+    folders = [root / WORK_DIR, *sorted((root / WORK_DIR).glob("part-*-of-*"))]
+    runs = [run for run in map(_read_progress, folders) if run is not None]
+    at_work = {(builder.host, builder.pid) for builder in builders}
+    alive = [run for run in runs if (run["host"], run["pid"]) in at_work and run["seconds"] > 0]
+    rate = sum(run["num_made"] / run["seconds"] for run in alive) or None
+    running = {shard for folder in folders for shard in running_shards(folder)} if builders else set()
+    return StoreStatus(
+        store=str(store),
+        state=_state(root, is_building=bool(builders)),
+        num_shards=plan.num_shards,
+        num_done=num_done,
+        running=tuple(sorted(running)),
+        failed=tuple(failure for run in runs for failure in run["failed"]),
+        shards_per_second=rate,
+        seconds_left=None if rate is None else (plan.num_shards - num_done) / rate,
+        builders=tuple(builders),
+    )
+
+
+def _state(root: Path, *, is_building: bool) -> Literal["complete", "building", "stopped", "damaged"]:
+    if is_building:
+        return "building"
+    if not (root / ROOT_METADATA).exists():
+        return "stopped"
+    return "complete" if is_intact(root) else "damaged"
+
+
+def _read_progress(folder: Path) -> dict[str, Any] | None:
+    """What a run says about itself; also a dead one, until the next begins."""
+    try:
+        values: dict[str, Any] = json.loads((folder / PROGRESS_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values
