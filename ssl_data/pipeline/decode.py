@@ -21,12 +21,13 @@ from ssl_data.pipeline.rgb import UnsupportedPixelsError, to_rgb
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
     from ssl_data.errors import ReasonCode
 
-__all__ = ["decode_image", "image_size", "read_file"]
+__all__ = ["decode_image", "file_image_size", "image_size", "read_file"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """What is tried, by content and not by file name. No format here can refer to other files or run programs."""
@@ -42,7 +43,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PNG_EXIF_MARKS = (b"eXIf", b"Raw profile type")
+_PNG_SIGNATURE_BYTES, _PNG_CHECKSUM_BYTES = 8, 4
+_PNG_TEXT, _PNG_EXIF_KEYWORD = (b"tEXt", b"zTXt", b"iTXt"), b"Raw profile type"
 _TIFF_SUBFILE_TYPE, _TIFF_REDUCED, _TIFF_DNG_VERSION = 254, 1, 50706
 
 _ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
@@ -68,16 +70,17 @@ def _our_rules() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = users_limit
 
 
-def _open(content: bytes, name: str, max_pixels: int) -> ImageFile.ImageFile:
+def _open(file: BinaryIO, name: str, max_pixels: int) -> ImageFile.ImageFile:
     try:
         with _our_rules():
-            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+            image = Image.open(file, formats=_FORMATS)
     except MemoryError:
         raise
     except Exception as error:  # readers of broken headers raise whatever they stumble over
         if _is_cut(error):
             raise SourceError(name, f"truncated ({_plain(error)})", "truncated") from error
-        code, reason = explain_unopened(content)
+        file.seek(0)
+        code, reason = explain_unopened(file.read())
         raise SourceError(name, reason, code) from error
     if image.width * image.height > max_pixels:
         raise SourceError(name, f"{image.height}x{image.width} is more than {max_pixels} pixels", "too_large")
@@ -109,24 +112,55 @@ def image_size(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> tu
     SourceError
         If the content is no image, its header is broken, or it announces more than `max_pixels` pixels.
     """
-    image = _open(content, name, max_pixels)
+    return _size(io.BytesIO(content), name, max_pixels)
+
+
+def file_image_size(path: Path, name: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """The same of a file, of which only the parts around the pixels are read.
+
+    Raises
+    ------
+    SourceError
+        Also if it cannot be read.
+    """
+    with _readable(path, name), path.open("rb") as file:
+        return _size(file, name, max_pixels)
+
+
+def _size(file: BinaryIO, name: str, max_pixels: int) -> tuple[int, int]:
+    image = _open(file, name, max_pixels)
     width, height = image.size
     with _our_rules():
-        swapped = _orientation(image, content) in _SWAPPED_ORIENTATIONS
+        swapped = _orientation(image, file) in _SWAPPED_ORIENTATIONS
     return (width, height) if swapped else (height, width)
 
 
-def _orientation(image: Image.Image, content: bytes) -> int:
+def _orientation(image: Image.Image, file: BinaryIO) -> int:
     """The EXIF orientation that is still to be applied: 1 to 8."""
     if image.format == "TIFF":
         return 1  # Pillow's TIFF reader applies it
-    if image.format == "PNG" and not any(mark in content for mark in _PNG_EXIF_MARKS):
+    if image.format == "PNG" and not _png_may_hold_exif(file):
         return 1  # without this, asking for EXIF would decode the pixels, because PNG may keep it behind them
     try:
         orientation: int = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - broken metadata of whatever kind must not cost the image
         return 1
     return orientation
+
+
+def _png_may_hold_exif(file: BinaryIO) -> bool:
+    """Whether a PNG has a chunk of EXIF, before or behind the pixels, which are passed over. The file stays put."""
+    began = file.tell()
+    try:
+        file.seek(_PNG_SIGNATURE_BYTES)
+        while len(head := file.read(8)) == 8:
+            num_bytes, kind, body = int.from_bytes(head[:4], "big"), head[4:], file.tell()
+            if kind == b"eXIf" or (kind in _PNG_TEXT and file.read(len(_PNG_EXIF_KEYWORD)) == _PNG_EXIF_KEYWORD):
+                return True
+            file.seek(body + num_bytes + _PNG_CHECKSUM_BYTES)
+        return False
+    finally:
+        file.seek(began)
 
 
 def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -154,11 +188,11 @@ def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> 
     SourceError
         With the reason, if it cannot be decoded completely.
     """
-    image = _open(content, name, max_pixels)
+    image = _open(io.BytesIO(content), name, max_pixels)
     try:
         with _our_rules():
-            rgb = to_rgb(image, lambda: _open(content, name, max_pixels))
-            turn = _UPRIGHT.get(_orientation(image, content))
+            rgb = to_rgb(image, lambda: _open(io.BytesIO(content), name, max_pixels))
+            turn = _UPRIGHT.get(_orientation(image, io.BytesIO(content)))
             return np.ascontiguousarray(rgb if turn is None else Image.fromarray(rgb).transpose(turn))
     except MemoryError:
         raise
@@ -177,9 +211,16 @@ def read_file(path: Path, name: str) -> bytes:
     SourceError
         If it cannot be read.
     """
+    with _readable(path, name):
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _readable(path: Path, name: str) -> Iterator[None]:
+    """Say of a file that cannot be read why not."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
             raise SourceError(name, "not a regular file", "unreadable")
-        return path.read_bytes()
+        yield
     except OSError as error:
         raise SourceError(name, f"cannot be read ({error.strerror or error})", "unreadable") from error

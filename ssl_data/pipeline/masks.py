@@ -38,7 +38,7 @@ _MAT_TEXT_BYTES = 116
 """Length of the free text at the beginning of a ``.mat`` file."""
 
 
-def attach_masks(sources: Sequence[Source], folder: str, *, num_threads: int) -> list[Source]:
+def attach_masks(sources: Sequence[Source], folder: str, *, num_threads: int, hashed: bool = True) -> list[Source]:
     """The sources with their masks; those without one are rejected.
 
     Parameters
@@ -46,6 +46,8 @@ def attach_masks(sources: Sequence[Source], folder: str, *, num_threads: int) ->
     folder : str
         Masks by the names of the images in the dataset, with ``.mat`` or ``.png`` in place of their suffixes, in the
         folder itself or in its folders ``mat`` and ``png``. A ``.mat`` is preferred.
+    hashed : bool
+        Whether the masks are read and hashed; else they are only looked for, and ``mask_sha256`` stays None.
 
     Raises
     ------
@@ -58,13 +60,13 @@ def attach_masks(sources: Sequence[Source], folder: str, *, num_threads: int) ->
     if not root.is_dir():
         raise DatasetError(f"--masks {folder} is not a folder")
     with ThreadPoolExecutor(num_threads) as pool:
-        attached = list(pool.map(lambda source: _attach(source, root), sources))
+        attached = list(pool.map(lambda source: _attach(source, root, hashed=hashed), sources))
     if any(source.mask_path is not None and source.mask_path.suffix == ".mat" for source in attached):
         _import_scipy_io()
     return attached
 
 
-def _attach(source: Source, root: Path) -> Source:
+def _attach(source: Source, root: Path, *, hashed: bool) -> Source:
     if source.rejected is not None:
         return source
     stem = source.name.rsplit(".", 1)[0]
@@ -73,6 +75,8 @@ def _attach(source: Source, root: Path) -> Source:
     if path is None:
         reason = f"no edge mask: none of {', '.join(candidates)} is in the mask folder"
         return _without_mask(source, reason, "no_mask")
+    if not hashed:
+        return replace(source, mask_path=path)
     try:
         mask_sha256 = hashlib.sha256(read_file(path, source.name)).hexdigest()
     except SourceError as error:

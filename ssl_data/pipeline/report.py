@@ -24,7 +24,7 @@ __all__ = ["BuildReport", "PartReport", "Progress", "ProgressFunction", "add_res
 class Progress:
     """How far a build, or a verification, is."""
 
-    phase: Literal["scan", "build", "verify", "recompute"]
+    phase: Literal["scan", "sample", "build", "verify", "recompute"]
     done: int
     total: int
     num_patches: int = 0

@@ -50,8 +50,11 @@ if TYPE_CHECKING:
 __all__ = ["BuildReport", "Progress", "build", "make_build_plan"]
 
 
-def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = None) -> BuildPlan:
-    """Find the images of the dataset, hash them, read their headers, and lay out the store. Nothing is written."""
+def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = None, *, hashed: bool = True) -> BuildPlan:
+    """Find the images of the dataset, hash them, read their headers, and lay out the store. Nothing is written.
+
+    Without hashes the layout is the same, but the plan's fingerprint is not that of a store.
+    """
     dataset = load_dataset(config.dataset, config.root)
     spec = config.spec(dataset.patch, dataset.multiscale)
     files = find_files(dataset, strict=config.strict)
@@ -61,9 +64,11 @@ def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = Non
         if progress is not None:
             progress(Progress(phase="scan", done=done, total=len(files)))
 
-    sources = scan_sources(files, num_threads=num_threads, max_pixels=spec.image.max_pixels, on_file=on_file)
+    sources = scan_sources(
+        files, num_threads=num_threads, max_pixels=spec.image.max_pixels, hashed=hashed, on_file=on_file
+    )
     if config.masks is not None:
-        sources = attach_masks(sources, config.masks, num_threads=num_threads)
+        sources = attach_masks(sources, config.masks, num_threads=num_threads, hashed=hashed)
     plan = make_plan(sources, dataset=dataset.name, spec=spec)
     if plan.store.num_slots == 0:
         reasons = "; ".join(f"{one_line(image.source)}: {image.reason}" for image in plan.rejected[:5])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ssl_data.config import MAX_PIXELS, fingerprint
 from ssl_data.errors import DatasetError, SourceError, one_line
 from ssl_data.pipeline.datasets import DatasetWarning, draw_subset
-from ssl_data.pipeline.decode import image_size, read_file
+from ssl_data.pipeline.decode import file_image_size, image_size, read_file
 from ssl_data.store.plan import source_identity
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def scan_sources(
     *,
     num_threads: int,
     max_pixels: int = MAX_PIXELS,
+    hashed: bool = True,
     on_file: Callable[[int], None] | None = None,
 ) -> list[Source]:
     """Hash every file and read its header.
@@ -161,25 +162,31 @@ def scan_sources(
         Files read at the same time.
     max_pixels : int
         Images that announce more are rejected.
+    hashed : bool
+        Whether files are read as a whole and hashed; else only their headers are read, and ``sha256`` stays empty.
     on_file : callable, optional
         Called with the number of files done so far.
     """
     sources = []
     with ThreadPoolExecutor(num_threads) as pool:
-        for source in pool.map(lambda file: _scan(file, max_pixels), files):
+        for source in pool.map(lambda file: _scan(file, max_pixels, hashed=hashed), files):
             sources.append(source)
             if on_file is not None:
                 on_file(len(sources))
     return sources
 
 
-def _scan(file: tuple[str, Path], max_pixels: int) -> Source:
+def _scan(file: tuple[str, Path], max_pixels: int, *, hashed: bool) -> Source:
     name, path = file
     sha256, num_bytes, height, width, rejected, code = "", 0, None, None, None, None
     try:
-        content = read_file(path, name)
-        sha256, num_bytes = hashlib.sha256(content).hexdigest(), len(content)
-        height, width = image_size(content, name, max_pixels=max_pixels)
+        if hashed:
+            content = read_file(path, name)
+            sha256, num_bytes = hashlib.sha256(content).hexdigest(), len(content)
+            height, width = image_size(content, name, max_pixels=max_pixels)
+        else:
+            height, width = file_image_size(path, name, max_pixels=max_pixels)
+            num_bytes = path.stat().st_size
         _refuse_bad_name(name)
     except SourceError as error:
         height, width, rejected, code = None, None, error.reason, error.reason_code

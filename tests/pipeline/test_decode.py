@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ssl_data.errors import ReasonCode, SourceError, one_line
-from ssl_data.pipeline.decode import decode_image, image_size, read_file
+from ssl_data.pipeline.decode import decode_image, file_image_size, image_size, read_file
 from ssl_data.testing import synthetic_image
 
 RGB = synthetic_image(20, 30)
@@ -381,3 +381,50 @@ def test_pillows_own_limit_is_left_alone():
     limit = Image.MAX_IMAGE_PIXELS
     image_size(encode(Image.fromarray(RGB)), "x")
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def outcome(function, *arguments):
+    try:
+        return function(*arguments)
+    except SourceError as error:
+        return error.reason_code, error.reason
+
+
+def test_the_header_of_a_file_tells_the_size_that_its_content_tells(shared_images):
+    paths = [path for path in shared_images.rglob("*") if path.is_file() and path.suffix != ".tsv"]
+    assert len(paths) > 40
+    for path in paths:
+        assert outcome(file_image_size, path, "x") == outcome(image_size, path.read_bytes(), "x"), path
+
+
+@pytest.mark.parametrize("keyword", [b"", b"Raw profile type exif"])
+def test_an_orientation_behind_the_pixels_of_a_png_is_found(tmp_path, keyword):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((30, 20, 3), dtype=np.uint8)).save(file, "PNG")
+    body = exif.tobytes().removeprefix(b"Exif\0\0")
+    kind, content = b"eXIf", body
+    if keyword:
+        profile = exif.tobytes()
+        kind = b"zTXt"
+        content = keyword + b"\0\0" + zlib.compress(b"\nexif\n%8d\n%s\n" % (len(profile), profile.hex().encode()))
+    chunk = len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+    png = file.getvalue()
+    end = png.rindex(b"IEND") - 4
+    path = tmp_path / "late.png"
+    path.write_bytes(png[:end] + chunk + png[end:])
+    assert file_image_size(path, "x") == (20, 30)
+    assert decode_image(path.read_bytes(), "x").shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "nothing"])
+def test_a_header_that_cannot_be_read_has_the_reason_of_the_file(tmp_path, kind):
+    path = tmp_path / "x"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    code, reason = outcome(file_image_size, path, "x")
+    assert code == "unreadable"
+    assert (code, reason) == outcome(read_file, path, "x")
