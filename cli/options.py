@@ -30,7 +30,7 @@ from ssl_data.config import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AsJson", "BuildOptions", "MaxBad", "take_build_options"]
+__all__ = ["AsJson", "BuildOptions", "ExecutorName", "MaxBad", "take_build_options"]
 
 ExecutorName = Literal["serial", "ray"]
 MaxBad = Annotated[int, typer.Option(help="Rejected images that are still a success.", min=0)]

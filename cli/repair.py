@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_data.cli.build import ExecutorName  # noqa: TC001 - read by typer
+from ssl_data.cli.options import ExecutorName  # noqa: TC001 - read by typer
 from ssl_data.cli.render import counted, print_json, show_progress
 from ssl_data.errors import one_line
 

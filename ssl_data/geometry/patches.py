@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ssl_data.config import PatchSpec
 
-__all__ = ["grid_positions", "patch_grid"]
+__all__ = ["covered_pixels", "grid_positions", "patch_grid"]
 
 
 def grid_positions(length: int, spec: PatchSpec) -> list[int]:
@@ -63,3 +63,24 @@ def patch_grid(height: int, width: int, spec: PatchSpec) -> NDArray[np.int32]:
     rows, cols = grid_positions(height, spec), grid_positions(width, spec)
     corners = np.array([(row, col) for row in rows for col in cols], dtype=np.int32)
     return corners.reshape(-1, 2)
+
+
+def covered_pixels(corners: NDArray[np.int32], patch_size: int) -> int:
+    """Pixels that lie in at least one patch of a grid.
+
+    Parameters
+    ----------
+    corners : int32 (P, 2)
+        From `patch_grid`.
+
+    Examples
+    --------
+    >>> from ssl_data.config import PatchSpec
+    >>> covered_pixels(patch_grid(100, 70, PatchSpec(patch_size=64, step=32, edge_patches="drop")), 64)
+    6144
+    """
+
+    def covered(positions: NDArray[np.int32]) -> int:
+        return int(np.minimum(np.diff(np.unique(positions)), patch_size).sum()) + patch_size
+
+    return covered(corners[:, 0]) * covered(corners[:, 1]) if len(corners) else 0

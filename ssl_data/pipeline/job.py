@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ssl_data.pipeline.sources import Source
     from ssl_data.store.manifest import ShardRecord
 
-__all__ = ["IMAGE_NOTE", "ShardResult", "resized_copy", "run_shard", "summarize"]
+__all__ = ["IMAGE_NOTE", "ShardResult", "graph_blocks", "resized_copy", "run_shard", "summarize"]
 
 
 IMAGE_NOTE = "while working on the image "
@@ -190,13 +190,14 @@ def _write_patch(
     sink.write_image(EDGE_MASK, slot, mask)
     if spec.store.lq_scale is not None:
         sink.write_image(lq_name(spec.store.lq_scale), slot, reduce_bicubic(gt, spec.store.lq_scale))
-    blocks = _graph_blocks(gt, pixels, spec, job.num_threads)
+    blocks = graph_blocks(gt, pixels, spec, job.num_threads)
     return sink.write_graphs(ahead(blocks) if job.num_threads > 1 else blocks)
 
 
-def _graph_blocks(
+def graph_blocks(
     gt: NDArray[np.uint8], pixels: NDArray[np.int32], spec: BuildSpec, num_threads: int
 ) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
+    """The graphs of a patch, as many at a time as a worker has memory for."""
     block_rows = rows_per_block(spec.store.chunk_rows)
     for first in range(0, len(pixels), block_rows):
         block = pixels[first : first + block_rows]

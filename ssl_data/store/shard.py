@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from ssl_data.store.codec import ChunkCodec
     from ssl_data.store.source import ByteFile
 
-__all__ = ["ShardReader", "ShardWriter"]
+__all__ = ["ShardReader", "ShardWriter", "index_bytes"]
 
 _MISSING = np.uint64(2**64 - 1)
 _INDEX_DTYPE = np.dtype("<u8")
 _CHECKSUM_BYTES = 4
+
+
+def index_bytes(num_chunks: int) -> int:
+    """Size of a shard file without its chunks."""
+    return num_chunks * 2 * _INDEX_DTYPE.itemsize + _CHECKSUM_BYTES
 
 
 class ShardWriter:

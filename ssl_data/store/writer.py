@@ -39,7 +39,7 @@ from ssl_data.store.manifest import (
 from ssl_data.store.shard import ShardWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ssl_data.store.codec import ChunkCodec
     from ssl_data.store.plan import StorePlan
 
-__all__ = ["ShardSink", "frame_files", "prepare_store"]
+__all__ = ["ShardSink", "frame_files", "image_chunks", "prepare_store", "row_chunks"]
 
 
 def prepare_store(root: Path, plan: StorePlan, sources: Sequence[Mapping[str, Any]]) -> None:
@@ -105,6 +105,20 @@ def _codec(layout: ArrayLayout, plan: StorePlan) -> ChunkCodec:
     return chunk_codec(plan.spec.store.compression, np.dtype(layout.dtype).itemsize)
 
 
+def image_chunks(image: NDArray[Any], tile: int) -> Iterator[NDArray[Any]]:
+    """The square tiles of an image (H, W) or (H, W, C), row by row, as views."""
+    for row in range(0, image.shape[0], tile):
+        for col in range(0, image.shape[1], tile):
+            yield image[row : row + tile, col : col + tile]
+
+
+def row_chunks(block: NDArray[Any], chunk_rows: int) -> Iterator[NDArray[Any]]:
+    """So many rows of a block at a time, the last of them filled up with zeros."""
+    for first in range(0, len(block), chunk_rows):
+        chunk = block[first : first + chunk_rows]
+        yield chunk if len(chunk) == chunk_rows else np.pad(chunk, ((0, chunk_rows - len(chunk)), (0, 0)))
+
+
 class ShardSink:
     """Takes the patches of one shard in slot order and commits them all at once.
 
@@ -152,12 +166,10 @@ class ShardSink:
     def write_image(self, name: str, slot: int, image: NDArray[Any]) -> None:
         """Write a patch (H, W) or (H, W, C) of one of the image arrays, tile by tile."""
         layout = self._layouts[name]
-        tile = layout.chunk_shape[1]
-        tiles = [(row, col) for row in range(0, image.shape[0], tile) for col in range(0, image.shape[1], tile)]
-        first = (slot - self._slots.start) * len(tiles)
-        for index, (row, col) in enumerate(tiles):
-            chunk = np.ascontiguousarray(image[row : row + tile, col : col + tile])
-            self._writers[name].write(first + index, chunk)
+        chunks = list(image_chunks(image, layout.chunk_shape[1]))
+        first = (slot - self._slots.start) * len(chunks)
+        for index, chunk in enumerate(chunks, first):
+            self._writers[name].write(index, np.ascontiguousarray(chunk))
 
     def write_graphs(self, blocks: Iterable[NDArray[np.unsignedinteger[Any]]]) -> tuple[int, int]:
         """Write the graph codes of the next patch.
@@ -175,10 +187,7 @@ class ShardSink:
         chunk_rows = self._layouts[SSG].chunk_shape[0]
         start, count = self._next_row, 0
         for block in blocks:
-            for first in range(0, len(block), chunk_rows):
-                chunk = block[first : first + chunk_rows]
-                if len(chunk) < chunk_rows:
-                    chunk = np.pad(chunk, ((0, chunk_rows - len(chunk)), (0, 0)))
+            for chunk in row_chunks(block, chunk_rows):
                 self._writers[SSG].write(self._next_row // chunk_rows, np.ascontiguousarray(chunk))
                 self._next_row += chunk_rows
             count += len(block)
