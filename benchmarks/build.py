@@ -41,7 +41,7 @@ from ssl_data.store.layout import EDGE_MASK, GT, SSG, array_layouts, lq_name
 from ssl_data.store.reader import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -164,13 +164,23 @@ class Builds:
         self.wall: dict[str, list[float]] = defaultdict(list)
         self.processor: dict[str, list[float]] = defaultdict(list)
 
-    def run(self, name: str, executor: Executor) -> str:
-        """Build once; the store is left behind."""
-        out = tempfile.mkdtemp(dir=self._folder)
-        wall, processor = time.perf_counter(), time.process_time()
-        build(replace(self._config, out=out, workers=1), executor=executor)
-        self.wall[name].append(time.perf_counter() - wall)
-        self.processor[name].append(time.process_time() - processor)
+    def run_in_turn(
+        self, executors: Mapping[str, Executor], rounds: int, between: Callable[[], None] = lambda: None
+    ) -> str:
+        """Build with each executor in every round, after one that does not count; the last store is left behind."""
+        out = ""
+        for number in range(rounds + 1):
+            for name, executor in executors.items():
+                if out:
+                    shutil.rmtree(out)
+                out = tempfile.mkdtemp(dir=self._folder)
+                wall, processor = time.perf_counter(), time.process_time()
+                build(replace(self._config, out=out, workers=1), executor=executor)
+                if number:  # the first loads libraries, starts Ray's worker processes
+                    self.wall[name].append(time.perf_counter() - wall)
+                    self.processor[name].append(time.process_time() - processor)
+            if number:
+                between()
         return out
 
 
@@ -196,22 +206,17 @@ def measure(options: argparse.Namespace, patch_size: int, folder: Path) -> tuple
     )
     plan = make_build_plan(config)
     builds = Builds(config, folder)
-    executors: dict[str, Executor] = {_ONE_THREAD: SerialExecutor(1)}
+    executors = {_ONE_THREAD: SerialExecutor(1)}
     if usable_cores() > 1:
         executors[f"serial, {usable_cores()} threads"] = SerialExecutor(usable_cores())
-    parts = []
-    with contextlib.ExitStack() as stack:
-        if options.ray:
-            stack.enter_context(ray_workers(options.workers))
-            executors |= {f"Ray, {workers} workers": RayExecutor(workers) for workers in sorted({1, options.workers})}
-        warm_up = Builds(config, folder)  # loads libraries, starts Ray's worker processes
-        for name, executor in executors.items():
-            out = warm_up.run(name, executor)
-        for _ in range(rounds):
-            for name, executor in executors.items():
-                shutil.rmtree(out)
-                out = builds.run(name, executor)
-            parts.append(time_parts(plan))
+    parts: list[dict[str, float]] = []
+    out = builds.run_in_turn(executors, rounds, lambda: parts.append(time_parts(plan)))
+    for workers in sorted({1, options.workers}) if options.ray else ():
+        with ray_workers(workers):  # one after the other: a Ray of two cores would give both to one worker's tasks
+            shutil.rmtree(out)
+            out = builds.run_in_turn(
+                {f"Ray, {workers} worker{'s' if workers > 1 else ''}": RayExecutor(workers)}, rounds
+            )
     store = open_store(out)
     entries = int(store.counts.sum()) * store.spec.num_positions
     ssg_bytes = sum(path.stat().st_size for path in (Path(out) / SSG).rglob("*") if path.is_file())
@@ -254,11 +259,10 @@ def _store_spec(options: argparse.Namespace) -> StoreSpec:
 def _speeds(builds: Builds, plan: BuildPlan, num_patches: int, entries: int) -> list[dict[str, Any]]:
     used = [cut.source for cut in plan.cuts]  # once each: the benchmark makes no copies
     source_bytes = sum(3 * (s.height or 0) * (s.width or 0) for s in used)
-    slowest = {name: statistics.median(walls) for name, walls in builds.wall.items() if " 1 " in name}
+    alone = {name.split(",")[0]: statistics.median(walls) for name, walls in builds.wall.items() if " 1 " in name}
     rows = []
     for name, walls in builds.wall.items():
         seconds = statistics.median(walls)
-        alone = next(value for one, value in slowest.items() if one.split(",")[0] == name.split(",")[0])
         rows.append(
             {
                 "executor": name,
@@ -266,7 +270,7 @@ def _speeds(builds: Builds, plan: BuildPlan, num_patches: int, entries: int) -> 
                 "source MB/s": source_bytes / seconds / 1e6,
                 "patches/s": num_patches / seconds,
                 "ns/entry": seconds / entries * 1e9,
-                "speed-up": alone / seconds,
+                "speed-up": alone[name.split(",")[0]] / seconds,
             }
         )
     return rows

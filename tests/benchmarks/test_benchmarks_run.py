@@ -48,7 +48,7 @@ def test_build_with_ray():
     pytest.importorskip("ray")
     report = run("build", "--ray")
     builds = rows(report, "builds, 64")
-    assert builds["Ray, 1 workers"]["speed-up"] == 1
+    assert builds["Ray, 1 worker"]["speed-up"] == 1
     assert builds["Ray, 2 workers"]["patches/s"] > 0
 
 

@@ -122,7 +122,13 @@ def test_every_field_of_the_specs_is_part_of_the_identity():
         "edge": {"threshold": 21.0, "edge_stride": 3, "masks": "given"},
         "filter": {"min_edge_density": 0.1, "drop_duplicates": True},
         "ssg": {"search_size": 9, "window_size": 5, "bandwidth": 0.01, "boundary": "image", "search_stride": 3},
-        "store": {"chunk_rows": 64, "patches_per_shard": 4, "compression": "small", "lq_scale": 4},
+        "store": {
+            "chunk_rows": 64,
+            "patches_per_shard": 4,
+            "compression": "small",
+            "quantization": "sqrt12",
+            "lq_scale": 4,
+        },
     }
     values = SPEC.to_dict()
     known = {group: set(fields) for group, fields in values.items()}
