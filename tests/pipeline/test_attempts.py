@@ -9,7 +9,7 @@ import pytest
 
 from ssl_data import BuildConfig, PatchSpec, StoreSpec, build, verify_store
 from ssl_data.errors import BuildError
-from ssl_data.kernels.ssg import self_similarity_graph
+from ssl_data.kernels.codes import graph_codes
 from ssl_data.pipeline.attempts import attempt_shard
 from ssl_data.pipeline.executors import RayExecutor, SerialExecutor
 from ssl_data.pipeline.monitor import Monitor
@@ -41,9 +41,9 @@ def fail_on(calls, monkeypatch):
     def compute(*arguments, **options):
         if next(count) in calls:
             raise OSError(5, "Input/output error")
-        return self_similarity_graph(*arguments, **options)
+        return graph_codes(*arguments, **options)
 
-    monkeypatch.setattr("ssl_data.pipeline.job.self_similarity_graph", compute)
+    monkeypatch.setattr("ssl_data.pipeline.job.graph_codes", compute)
 
 
 def events(caplog, name):
