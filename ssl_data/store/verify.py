@@ -95,8 +95,8 @@ def _require_store(source: ByteSource, url: str | Path) -> None:
         if not _has(source, PLAN_PATH) or not _has(source, ROOT_METADATA):
             raise
     except StoreMismatchError:
-        plan = _read_json_or_nothing(source, PLAN_PATH)
-        require_format({**plan, **({} if plan else _attributes(source))}, source.url)
+        # Where the plan is of this version, the root metadata are damaged; no store has two.
+        require_format(_read_json_or_nothing(source, PLAN_PATH) or _attributes(source), source.url)
     except StoreError:
         pass  # damage, which is to be found file by file
 
