@@ -35,10 +35,12 @@ from ssl_data.kernels.resize import reduce_bicubic
 from ssl_data.pipeline.decode import decode_image, image_size
 from ssl_data.pipeline.donor import rows_per_block
 from ssl_data.pipeline.executors import RayExecutor, SerialExecutor, usable_cores
+from ssl_data.pipeline.measure import StageTimer
 from ssl_data.pipeline.run import make_build_plan
 from ssl_data.store.codec import chunk_codec
 from ssl_data.store.layout import EDGE_MASK, GT, SSG, array_layouts, lq_name
 from ssl_data.store.reader import open_store
+from ssl_data.store.writer import image_chunks, row_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,32 +61,18 @@ _ALLOWED_BYTES = 1_500_000_000
 _ONE_THREAD = "serial, 1 thread"
 
 
-class PartTimer:
-    """Processor time of this thread by the name of a part."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    @contextlib.contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Add what happens inside to a part."""
-        began = time.process_time()
-        yield
-        self.seconds[name] += time.process_time() - began
-
-
 def time_parts(plan: BuildPlan) -> dict[str, float]:
     """Processor seconds of each part for all images of a plan, one thread, nothing written."""
-    timer = PartTimer()
+    timer = StageTimer()
     spec = plan.store.spec
     size = spec.patch.patch_size
     for cut in plan.cuts:
         source = cut.source
         content = source.path.read_bytes()
-        with timer.part("hash"):
+        with timer.stage("hash"):
             hashlib.sha256(content)  # when the sources are listed
             hashlib.sha256(content)  # when the image is used
-        with timer.part("decode"):
+        with timer.stage("decode"):
             image_size(content, source.name)
             image = decode_image(content, source.name)
         for row, col in cut.corners.tolist():
@@ -93,31 +81,31 @@ def time_parts(plan: BuildPlan) -> dict[str, float]:
     return dict(timer.seconds)
 
 
-def _time_patch(timer: PartTimer, gt: NDArray[np.uint8], spec: BuildSpec) -> None:
+def _time_patch(timer: StageTimer, gt: NDArray[np.uint8], spec: BuildSpec) -> None:
     arrays: dict[str, NDArray[Any]] = {GT: gt}
-    with timer.part("hash"):
+    with timer.stage("hash"):
         hashlib.sha256(gt.data)  # tells duplicates
-    with timer.part("mask"):
+    with timer.stage("mask"):
         arrays[EDGE_MASK] = edge_mask(gt, threshold=spec.edge.threshold)
         pixels = edge_pixels(arrays[EDGE_MASK], edge_stride=spec.edge.edge_stride)
     if spec.store.lq_scale is not None:
-        with timer.part("resize"):
+        with timer.stage("resize"):
             arrays[lq_name(spec.store.lq_scale)] = reduce_bicubic(gt, spec.store.lq_scale)
     block_rows = rows_per_block(spec.store.chunk_rows)
     for first in range(0, len(pixels), block_rows):
-        with timer.part("kernel"):
+        with timer.stage("kernel"):
             codes = graph_codes(gt, pixels[first : first + block_rows], spec.ssg, spec.store.quantization)
         _time_writing(timer, SSG, codes, spec)
     for name, array in arrays.items():
         _time_writing(timer, name, array, spec)
 
 
-def _time_writing(timer: PartTimer, name: str, array: NDArray[Any], spec: BuildSpec) -> None:
+def _time_writing(timer: StageTimer, name: str, array: NDArray[Any], spec: BuildSpec) -> None:
     codec = chunk_codec(spec.store.compression, array.itemsize)
     chunks = list(_chunks(name, array, spec))
-    with timer.part("encode"):
+    with timer.stage("encode"):
         encoded = [codec.encode(chunk) for chunk in chunks]
-    with timer.part("hash"):
+    with timer.stage("hash"):
         for content in encoded:
             hashlib.sha256(content)
 
@@ -125,14 +113,8 @@ def _time_writing(timer: PartTimer, name: str, array: NDArray[Any], spec: BuildS
 def _chunks(name: str, array: NDArray[Any], spec: BuildSpec) -> Iterator[NDArray[Any]]:
     """What a store holds of one patch, or of some of its graphs, chunk by chunk."""
     chunk_shape = {layout.name: layout.chunk_shape for layout in array_layouts(spec, 1)}[name]
-    if name == SSG:
-        padded = np.pad(array, ((0, -len(array) % chunk_shape[0]), (0, 0)))
-        yield from np.split(padded, len(padded) // chunk_shape[0])
-        return
-    tile = chunk_shape[1]
-    for row in range(0, len(array), tile):
-        for col in range(0, len(array), tile):
-            yield np.ascontiguousarray(array[row : row + tile, col : col + tile])
+    chunks = row_chunks(array, chunk_shape[0]) if name == SSG else image_chunks(array, chunk_shape[1])
+    return map(np.ascontiguousarray, chunks)
 
 
 @contextlib.contextmanager

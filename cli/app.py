@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from ssl_data.cli import bench, build, datasets, export_masks, finalize, inspect_store, repair, status, verify
+from ssl_data.cli import bench, build, datasets, export_masks, finalize, inspect_store, plan, repair, status, verify
 from ssl_data.errors import BuildInterruptedError, ConfigError, SSLDataError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("build")(build.build)
+app.command("plan")(plan.plan)
 app.command("finalize")(finalize.finalize)
 app.command("inspect")(inspect_store.inspect)
 app.command("verify")(verify.verify)

@@ -12,6 +12,7 @@ _BENCHMARKS = {
     "kernel": "Computing graphs, by each backend.",
     "codec": "Size, encoding and decoding time of chunk codecs.",
     "build": "A whole build, and its parts one by one.",
+    "plan": "How far the figures of `ssl-data plan` are from a build.",
     "load": "Samples per second of a dataset.",
     "loss": "Time and memory of the loss with its gradient.",
     "fidelity": "What storing graphs in few bits costs the loss and its gradient.",

@@ -13,15 +13,29 @@ import typer
 from ssl_data.errors import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ssl_data.pipeline.run import Progress
     from ssl_data.store.manifest import RejectedRecord
 
-__all__ = ["counted", "counted_reasons", "print_json", "print_rejected", "show_progress", "size"]
+__all__ = [
+    "counted",
+    "counted_reasons",
+    "duration",
+    "print_json",
+    "print_rejected",
+    "print_table",
+    "show_progress",
+    "size",
+]
 
 _PLAIN_INTERVAL_SECONDS = 5.0
-_WORDS = {"scan": "reading headers", "verify": "comparing files", "recompute": "computing patches anew"}
+_WORDS = {
+    "scan": "reading headers",
+    "sample": "measuring images",
+    "verify": "comparing files",
+    "recompute": "computing patches anew",
+}
 
 
 def counted(number: int, noun: str) -> str:
@@ -44,6 +58,14 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
 
 
+def duration(seconds: float) -> str:
+    """A time in a unit that suits it: "12.3 s", "4.5 min", "6.7 h"."""
+    for unit, length in (("s", 1), ("min", 60)):
+        if seconds < 60 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds / 3600:,.1f} h"
+
+
 def print_json(document: dict[str, Any]) -> None:
     """The one document of ``--json``."""
     typer.echo(json.dumps(document, indent=2))
@@ -53,6 +75,15 @@ def print_rejected(images: Iterable[RejectedRecord], *, err: bool = False) -> No
     """One line for each, whatever its name holds."""
     for image in images:
         typer.echo(f"rejected {one_line(image.source)}: {image.reason}", err=err)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """An empty line, then the rows: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    typer.echo()
+    for first, *others in rows:
+        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        typer.echo("   ".join([first.ljust(widths[0]), *cells]))
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ __all__ = [
     "MeasuredImage",
     "MeasuredPatch",
     "PatchCount",
+    "StageTimer",
     "measure_images",
     "measure_rates",
 ]

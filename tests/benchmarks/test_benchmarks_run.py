@@ -52,6 +52,13 @@ def test_build_with_ray():
     assert builds["Ray, 2 workers"]["patches/s"] > 0
 
 
+def test_plan():
+    figures = rows(run("plan"), "figures")
+    assert figures["graphs"]["ratio"] == 1  # one image, all of its patches
+    assert figures["MB"]["ratio"] == pytest.approx(1, abs=0.15)
+    assert figures["s, by the clock"]["estimate"] == figures["s, of the processor"]["estimate"] > 0
+
+
 def test_load():
     report = run("load")
     near = rows(report, "bound")

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 
 import pytest
 
-from ssl_data import available_backends
+from ssl_data import available_backends, open_store
 from ssl_data.testing import write_images
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from ssl_data.cli.app import main; main()"]
@@ -332,3 +333,51 @@ def test_masks_are_taken_and_exported(images, tmp_path):
 
 def test_backends_are_known():
     assert available_backends()[-1] == "numpy"
+
+
+def options_of(command):
+    return set(re.findall(r"--[a-z][a-z-]+", run(command, "--help", env={**os.environ, "COLUMNS": "200"}).stdout))
+
+
+def test_plan_takes_the_options_of_build():
+    assert options_of("build") - {"--retry-failed"} <= options_of("plan")
+
+
+def test_plan_writes_nothing_and_foretells_the_build(images, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    done = run("plan", "--dataset", images, *SMALL, "--lq-scale", "4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    for text in ("14 patches of 64x64 in 1 shard", "edge_mask", "lq_x4", "balanced", "16 cores", "--step 64", "entry"):
+        assert text in done.stdout
+
+
+def test_plan_prints_one_document_of_figures(images, built):
+    plan = json.loads(run("plan", "--dataset", images, *SMALL, "--json").stdout)
+    attributes = open_store(built[1]).attributes
+    assert plan["work"]["num_patches"] == 14
+    assert plan["num_edge_pixels"]["value"] == pytest.approx(attributes["num_edge_pixels"])
+    assert plan["num_graphs"] == {"value": pytest.approx(attributes["num_graphs"]), "error": 0}
+    assert set(plan["total_bytes"]) == {"fast", "balanced", "small"}
+    assert plan["seconds"]["serial"]["1"] == pytest.approx(plan["core_seconds"]["fast"])
+    assert plan["overlap"]["saved_share"] > 0
+
+
+def test_plan_says_what_a_recipe_needs(images):
+    large = ("plan", "--dataset", images, "--patch-size", "96", "--step", "96", "--recipe", "ESRGAN-SSL")
+    done = run(*large)
+    assert done.returncode == 2
+    assert "crop_size must lie in 13 .. 96" in done.stderr
+    done = run("plan", "--dataset", "sample", "--patch-size", "256", "--recipe", "ESRGAN-SSL", "--budget", "0")
+    assert done.returncode == 0, done.stderr
+    assert "step of 64 samples, 128x128" in done.stdout
+    assert "ESRGAN-SSL needs another store: no low-quality patches" in done.stdout
+
+
+def test_plan_lists_images_that_cannot_be_used(images):
+    (images / "broken one.png").write_bytes(b"no image")
+    done = run("plan", "--dataset", images, *SMALL)
+    assert done.returncode == 3
+    assert "rejected broken one.png: not an image in a supported format" in done.stderr
+    assert "3 images found, 2 usable, 1 rejected" in done.stdout
+    assert run("plan", "--dataset", images, *SMALL, "--max-bad", "1").returncode == 0
