@@ -237,7 +237,7 @@ FOLDERS = [
 def test_sizes_of_photographs_are_right_within_15_percent(shared_images, tmp_path, folder, patch_size, step):
     patch = PatchSpec(patch_size=patch_size, step=step)
     config = configure(shared_images / folder, tmp_path, patch=patch, store=StoreSpec())
-    estimate, built = estimate_build(config), build(config)
+    estimate, built = estimate_build(config, seconds=600), build(config)  # every image, however busy the machine
     assert estimate.total_bytes("fast").value == pytest.approx(built.num_bytes, rel=0.15)
     assert estimate.num_graphs.value == pytest.approx(built.num_graphs, rel=0.15)
 
@@ -245,7 +245,7 @@ def test_sizes_of_photographs_are_right_within_15_percent(shared_images, tmp_pat
 @pytest.mark.parametrize("seed", range(3))
 def test_some_of_the_photographs_tell_about_all_within_their_error(shared_images, tmp_path, seed):
     config = configure(shared_images / "bench-small", tmp_path, patch=PatchSpec(patch_size=128, step=128))
-    part, whole = (estimate_build(config, num_images=number, seed=seed) for number in (6, 99))
+    part, whole = (estimate_build(config, num_images=number, seconds=600, seed=seed) for number in (6, 99))
     for name in ("num_edge_pixels", "num_graphs"):
         found, real = getattr(part, name), getattr(whole, name)
         assert abs(found.value - real.value) < 4 * found.error
