@@ -96,3 +96,20 @@ def test_the_pixels_of_a_sample_are_those_of_the_turned_crop(problem, turn):
     assert (np.diff(found.rows) > 0).all()
     assert (numbers[found.places] == found.rows).all()
     assert sorted(found.places.tolist()) == np.flatnonzero(stored_here).tolist()
+
+
+@pytest.mark.parametrize("stride", [64, 1000, 2**31 - 1])
+def test_a_stride_beyond_the_patch_leaves_the_diagonal(stride):
+    whole = Window(top=0, left=0, bottom=64, right=64)
+    options = {"crop": whole, "taken": whole, "stored": whole, "turn": Dihedral(), "edge_stride": 1}
+    found = sample_pixels(np.ones((64, 64), dtype=np.bool_), stored_stride=stride, **options)
+    assert found.row.tolist() == found.col.tolist() == list(range(64))
+    assert found.num_stored == 64
+
+
+def test_a_mask_of_other_bytes_than_0_and_1_does_no_harm():
+    whole = Window(top=0, left=0, bottom=256, right=256)
+    mask = np.full((256, 256), 255, dtype=np.uint8).view(np.bool_)  # as a broken store may hold it
+    options = {"crop": whole, "taken": whole, "stored": whole, "turn": Dihedral(), "edge_stride": 1}
+    found = sample_pixels(mask, stored_stride=1, **options)
+    assert len(found.row) == len(found.col) == 256 * 256

@@ -43,7 +43,8 @@ Window checked_window(const py::tuple& sides, const Window& outer) {
 // The mask of the patch; only pixels with row % stride == col % stride count.
 class Mask {
    public:
-    Mask(const std::uint8_t* values, int side, int stride) : values(values), side(side), stride(stride) {}
+    // A stride beyond the side leaves the diagonal, as one of the side does; so that sums of columns cannot overflow.
+    Mask(const std::uint8_t* values, int side, int stride) : values(values), side(side), stride(std::min(stride, side)) {}
 
     // How many lie in columns first .. last-1 of a row. Values are 0 and 1.
     int count(int row, int first, int last) const {
@@ -68,7 +69,7 @@ class Mask {
         int size = 0;
         for (int col = first_of(row, first); col < last; col += stride) {
             out[size] = col;
-            size += line[col];
+            size += line[col] != 0;  // a broken store may hold other values than 0 and 1; `out` must hold all the same
         }
         return size;
     }
@@ -107,6 +108,7 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
                         const py::tuple& taken_sides, const py::tuple& stored_sides, bool hflip, bool vflip,
                         bool transpose, int edge_stride) {
     require(edge_mask.ndim() == 2 && edge_mask.shape(0) == edge_mask.shape(1), "edge_mask must be square");
+    require(edge_mask.size() > 0, "edge_mask must not be empty");
     require(stored_stride > 0 && edge_stride > 0, "strides must be positive");
     const int side = static_cast<int>(edge_mask.shape(0));
     const Mask mask(reinterpret_cast<const std::uint8_t*>(edge_mask.data()), side, stored_stride);
