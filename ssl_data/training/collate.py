@@ -76,7 +76,8 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
         if not (is_next and tensor.is_contiguous() and tensor.dtype == first.dtype) or tensor.requires_grad:
             return _concatenated(tensors)
         place += tensor.numel()
-    return first.as_strided((sum(map(len, tensors)), *first.shape[1:]), first.stride())
+    values = first.as_strided((sum(tensor.numel() for tensor in tensors),), (1,))
+    return values.view(sum(map(len, tensors)), *first.shape[1:])  # strides of axes of length 1 say nothing
 
 
 def _concatenated(tensors: Sequence[Tensor]) -> Tensor:

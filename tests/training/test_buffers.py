@@ -207,3 +207,9 @@ def test_samples_read_together_are_joined_without_a_copy(store):
     reordered = collate([samples[1], samples[0]])
     assert torch.equal(reordered["gt"][1], samples[0]["gt"])
     assert reordered["gt"].data_ptr() not in {sample["gt"].data_ptr() for sample in samples}
+
+
+def test_samples_side_by_side_with_odd_strides_are_joined_rightly():
+    lines = torch.arange(24.0).reshape(2, 3, 4)
+    columns = [lines[0:1, number] for number in range(3)]  # (1, 4), whose first stride is 12
+    assert torch.equal(collate([{"t": line} for line in columns])["t"], torch.stack(columns))
