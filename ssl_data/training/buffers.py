@@ -7,7 +7,7 @@ keeps and uses again once nobody looks at them any more; see docs/decisions/0010
 A block is an anonymous shared file. Its arrays have a `_Lease` as their base, which ends with the last of them. When a
 batch goes from a loader's worker to the trainer, only the places of its tensors travel; the trainer maps the block,
 once, and counts in its header how many of the batches that it was sent it has let go of. The block is free while that
-number is the number sent. Each number has one writer.
+number is the number sent. An update that is lost makes the number too small: then the block stays unused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import threading
 import weakref
 from dataclasses import dataclass
 from itertools import accumulate
@@ -34,8 +35,7 @@ BUFFERS_VARIABLE = "SSL_DATA_SHARED_BUFFERS"
 """Environment variable; 0 switches the blocks off: arrays come from NumPy and travel as PyTorch sends tensors."""
 
 _HEADER_BYTES = 64
-"""Begins a block: number of batches let go of, or -1 where it must not be used again; key. Both int64."""
-_ABANDONED = -1
+"""Begins a block: number of batches let go of; key; whether it must not be used again. All int64."""
 _ALIGNMENT = 64
 _MOST_BLOCKS = 16
 _SPARE = 1.25
@@ -47,7 +47,7 @@ class _Memory:
 
     def __init__(self, descriptor: int, num_bytes: int) -> None:
         self._map = mmap.mmap(descriptor, num_bytes)
-        self.header = np.frombuffer(self._map, dtype=np.int64, count=2)
+        self.header = np.frombuffer(self._map, dtype=np.int64, count=3)
         self.address: int = self.header.__array_interface__["data"][0] + _HEADER_BYTES
         self.num_bytes = num_bytes - _HEADER_BYTES
 
@@ -70,7 +70,10 @@ class _Lease:
 
     def abandon(self) -> None:
         """See to it that the block is never used again."""
-        self._memory.header[0] = _ABANDONED
+        self._memory.header[2] = 1
+
+    def forget(self) -> None:
+        """In a forked process: the lease is its parent's, and ends there."""
         self._ended = None
 
     def __del__(self) -> None:
@@ -82,6 +85,7 @@ class _Block:
     """A block of this process."""
 
     def __init__(self, num_bytes: int) -> None:
+        self._descriptor = -1
         self._descriptor = os.memfd_create("ssl_data-batch", os.MFD_CLOEXEC)
         os.ftruncate(self._descriptor, _HEADER_BYTES + num_bytes)
         self.memory = _Memory(self._descriptor, _HEADER_BYTES + num_bytes)
@@ -91,15 +95,17 @@ class _Block:
         self._num_sent = 0
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
     @property
-    def is_free(self) -> bool:
+    def is_unused(self) -> bool:
+        """Whether nobody looks at it, nor will: no batch of it is on its way."""
         return not self._is_leased and self._num_sent == self.memory.header[0]
 
     @property
     def is_abandoned(self) -> bool:
-        return bool(self.memory.header[0] == _ABANDONED)
+        return bool(self.memory.header[2])
 
     def lease(self) -> NDArray[np.uint8]:
         self._is_leased = True
@@ -139,42 +145,65 @@ class SentBlock:
 
 
 class _Blocks:
-    """The blocks of this process, and those of others that it has mapped."""
+    """The blocks of this process, and those of others that it has mapped.
+
+    Threads may take arrays and send batches at the same time: `lock` guards all but the end of a lease, which may come
+    at any moment and sets one value.
+    """
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
         self.own: list[_Block] = []
         self.mapped: dict[tuple[int, int], _Memory] = {}
         """By process and key."""
 
     def take(self, num_bytes: int) -> NDArray[np.uint8]:
         """Uninitialised uint8 (n >= num_bytes,)."""
-        self.own = [block for block in self.own if not block.is_abandoned]
-        free = sorted((block for block in self.own if block.is_free), key=lambda block: block.memory.num_bytes)
-        for block in free:
-            if block.memory.num_bytes >= num_bytes:
-                return block.lease()
-        if free:
-            self.own.remove(free[0])
+        with self.lock:
+            self.own = [block for block in self.own if not (block.is_abandoned and block.is_unused)]
+            free = [block for block in self.own if block.is_unused and not block.is_abandoned]
+            free.sort(key=lambda block: block.memory.num_bytes)
+            for block in free:
+                if block.memory.num_bytes >= num_bytes:
+                    return block.lease()
+            if free:
+                self.own.remove(free[0])
+            new = self._new_block(int(_SPARE * num_bytes))
+            return np.empty(num_bytes, dtype=np.uint8) if new is None else new.lease()
+
+    def _new_block(self, num_bytes: int) -> _Block | None:
+        """One more, unless there are enough or the system grants none, e.g. for want of file descriptors."""
         if len(self.own) == _MOST_BLOCKS or not hasattr(os, "memfd_create") or os.environ.get(BUFFERS_VARIABLE) == "0":
-            return np.empty(num_bytes, dtype=np.uint8)
-        self.own.append(_Block(int(_SPARE * num_bytes)))
-        return self.own[-1].lease()
+            return None
+        try:
+            block = _Block(num_bytes)
+        except OSError:
+            return None
+        self.own.append(block)
+        return block
+
+    def send(self, keys: Collection[int]) -> tuple[list[SentBlock], set[int]]:
+        """Those with the given keys, as they are to be found; and the keys of all."""
+        with self.lock:
+            return [block.send() for block in self.own if block.key in keys], {block.key for block in self.own}
 
     def map(self, process: int, block: SentBlock) -> _Memory:
         """A block that `process` has sent."""
-        memory = self.mapped.get((process, block.key))
-        if memory is None:
-            for owner, key in list(self.mapped):
-                if not Path(f"/proc/{owner}").exists():
-                    del self.mapped[owner, key]
-            memory = self.mapped[process, block.key] = block.map(process)
-        return memory
+        with self.lock:
+            memory = self.mapped.get((process, block.key))
+            if memory is None:
+                for owner, key in list(self.mapped):
+                    if not Path(f"/proc/{owner}").exists():
+                        del self.mapped[owner, key]
+                memory = self.mapped[process, block.key] = block.map(process)
+            return memory
 
     def keep_mapped(self, process: int, keys: Collection[int]) -> None:
         """Drop those blocks of a process that it has dropped itself."""
-        for owner, key in list(self.mapped):
-            if owner == process and key not in keys:
-                del self.mapped[owner, key]
+        with self.lock:
+            for owner, key in list(self.mapped):
+                if owner == process and key not in keys:
+                    del self.mapped[owner, key]
 
 
 _blocks = _Blocks()
@@ -182,16 +211,23 @@ _blocks = _Blocks()
 
 def _before_fork() -> None:
     """The new process will see all arrays of this one: what they look at must stay as it is."""
+    _blocks.lock.acquire()
     for lease in list(_Lease.alive):
         lease.abandon()
 
 
+def _after_fork_in_parent() -> None:
+    _blocks.lock.release()
+
+
 def _after_fork_in_child() -> None:
     global _blocks  # noqa: PLW0603 - a process's own, which must not use its parent's
+    for lease in list(_Lease.alive):
+        lease.forget()
     _blocks = _Blocks()
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def take_arrays(*layouts: tuple[tuple[int, ...], type[np.generic]]) -> list[NDArray[Any]]:
@@ -218,7 +254,7 @@ class Place:
 def find_place(array: NDArray[Any]) -> Place | None:
     """The place of a C-contiguous array, if it lies in a block of this process."""
     address = array.__array_interface__["data"][0]
-    for block in _blocks.own:
+    for block in list(_blocks.own):  # another thread may change it
         offset = address - block.memory.address
         if 0 <= offset <= block.memory.num_bytes - array.nbytes:
             return Place(block.key, offset, array.shape, array.dtype.str)
@@ -226,22 +262,26 @@ def find_place(array: NDArray[Any]) -> Place | None:
 
 
 class SentBlocks:
-    """The blocks with the given keys, on their way to another process; must be received exactly once."""
+    """The blocks with the given keys, on their way to another process: what is pickled arrives as `ReceivedBlocks`.
+
+    They count as sent once they are pickled; what has been pickled must be received exactly once.
+    """
 
     def __init__(self, keys: Collection[int]) -> None:
-        self.process = os.getpid()
-        self.blocks = [block.send() for block in _blocks.own if block.key in keys]
-        self.kept = {block.key for block in _blocks.own}
+        self._keys = keys
+
+    def __reduce__(self) -> tuple[type[ReceivedBlocks], tuple[int, list[SentBlock], set[int]]]:
+        return ReceivedBlocks, (os.getpid(), *_blocks.send(self._keys))
 
 
 class ReceivedBlocks:
     """The other end: gives the arrays, which keep the sender from using their blocks again."""
 
-    def __init__(self, sent: SentBlocks) -> None:
-        _blocks.keep_mapped(sent.process, sent.kept)
+    def __init__(self, process: int, blocks: Collection[SentBlock], kept: Collection[int]) -> None:
+        _blocks.keep_mapped(process, kept)
         self._memories: dict[int, NDArray[np.uint8]] = {}
-        for block in sent.blocks:
-            memory = _blocks.map(sent.process, block)
+        for block in blocks:
+            memory = _blocks.map(process, block)
             self._memories[block.key] = memory.lease(_Release(memory.header))
 
     def array(self, place: Place) -> NDArray[Any]:
@@ -258,5 +298,4 @@ class _Release:
     header: NDArray[np.int64]
 
     def __call__(self) -> None:
-        if self.header[0] != _ABANDONED:
-            self.header[0] += 1
+        self.header[0] += 1

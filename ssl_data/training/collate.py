@@ -164,13 +164,13 @@ def _places(packed: Iterable[object]) -> Iterator[Place]:
             yield part
 
 
-def _reduce(batch: Batch) -> tuple[Callable[..., Batch], tuple[SentBlocks, dict[str, object]]]:
+def _reduce(batch: Batch) -> tuple[Callable[..., Batch], tuple[dict[str, object], SentBlocks]]:
     packed = {name: _pack(value) for name, value in batch.items()}
-    return _rebuild, (SentBlocks({place.key for place in _places(packed.values())}), packed)
+    # The blocks come last: where something else cannot be pickled, nothing has been sent.
+    return _rebuild, (packed, SentBlocks({place.key for place in _places(packed.values())}))
 
 
-def _rebuild(sent: SentBlocks, packed: dict[str, object]) -> Batch:
-    received = ReceivedBlocks(sent)
+def _rebuild(packed: dict[str, object], received: ReceivedBlocks) -> Batch:
     return Batch({name: _unpack(part, received) for name, part in packed.items()})
 
 

@@ -2,6 +2,12 @@
 
 import gc
 import os
+import pickle
+import resource
+import sys
+import threading
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,3 +219,81 @@ def test_samples_side_by_side_with_odd_strides_are_joined_rightly():
     lines = torch.arange(24.0).reshape(2, 3, 4)
     columns = [lines[0:1, number] for number in range(3)]  # (1, 4), whose first stride is 12
     assert torch.equal(collate([{"t": line} for line in columns])["t"], torch.stack(columns))
+
+
+def test_threads_never_get_the_same_memory():
+    held, shared = {}, []
+
+    def take_and_let_go(thread):
+        for _ in range(5000):
+            array = take(200)
+            if held.setdefault(address(array), thread) != thread:
+                shared.append(thread)
+            sum(range(30))
+            held.pop(address(array), None)
+            del array
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-7)
+    try:
+        threads = [threading.Thread(target=take_and_let_go, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not shared
+
+
+def average_of_two(batches, may_begin, answers):
+    may_begin.wait(60)
+    for _ in range(2):
+        answers.put(float(batches.get()["values"].mean()))
+
+
+def batch_of(value):
+    (array,) = take_arrays(((1000,), np.float32))
+    array[:] = value
+    return Batch(values=torch.from_numpy(array))
+
+
+def test_a_batch_on_its_way_survives_a_fork_of_its_sender():
+    processes = multiprocessing.get_context("fork")
+    batches, answers, may_begin = processes.SimpleQueue(), processes.Queue(), processes.Event()
+    receiver = processes.Process(target=average_of_two, args=(batches, may_begin, answers))
+    receiver.start()
+    first = batch_of(1)
+    batches.put(first)
+    other = processes.Process(target=os.getpid)
+    other.start()
+    other.join(60)
+    del first
+    batches.put(batch_of(2))
+    may_begin.set()
+    assert [answers.get(timeout=60), answers.get(timeout=60)] == [1, 2]
+    receiver.join(60)
+    assert receiver.exitcode == 0
+
+
+def test_a_batch_that_cannot_be_pickled_costs_no_block():
+    for _ in range(20):
+        batch = batch_of(1)
+        batch["function"] = lambda: None
+        with pytest.raises((AttributeError, pickle.PicklingError)):
+            ForkingPickler.dumps(batch)
+        del batch
+    gc.collect()
+    assert len(buffers._blocks.own) <= 2
+
+
+def test_without_file_descriptors_memory_is_ordinary():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    kept = [take(1000)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())), hard))
+    try:
+        kept += [take(1000) for _ in range(4)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert find_place(kept[0]) is not None
+    assert find_place(kept[-1]) is None
