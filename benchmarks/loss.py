@@ -12,6 +12,7 @@ of kernels: compare them on the large batches, in the column "times faster than 
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -191,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "time": measure_speed(paths, loads, rounds, options),
             "peak memory": measure_memory(paths, loads[:3], options),
         },
-        "notes": {"torch": torch.__version__, "command": "ssl-data bench loss " + " ".join(sys.argv[1:])},
+        "notes": {"command": shlex.join([*parser.prog.split(), *(sys.argv[1:] if arguments is None else arguments)])},
     }
     print_report(report, as_json=options.json)
 

@@ -74,7 +74,7 @@ class BuildEstimate:
     num_bytes: Mapping[Compression, Mapping[str, Figure]]
     """By compression and name of the array."""
     stages: Mapping[str, float]
-    """Processor seconds of one core by stage, with the compression asked for."""
+    """Processor seconds by stage, of one worker with one core and the compression asked for."""
     encode_seconds: Mapping[Compression, float]
     """Processor seconds of the stage "encode" with each compression."""
     kernel_ns: float
@@ -96,12 +96,17 @@ class BuildEstimate:
         """Time of a build on so many equal cores.
 
         In this process only the listing of the files and the graphs use several threads; of Ray's workers, each makes
-        whole shards. Their start, and waiting for disks, is not counted.
+        whole shards, and so may have to decode an image that another one decodes, too. Their start, and waiting for
+        disks, is not counted.
         """
         listing, kernel = self.stages["list"] / workers, self.stages["kernel"]
         rest = self.core_seconds(compression) - self.stages["list"] - kernel
-        rounds = math.ceil(self.work.num_shards / workers) / self.work.num_shards
-        value = listing + (rest + kernel / workers if executor == "serial" else (rest + kernel) * rounds)
+        if executor == "serial":
+            value = listing + rest + kernel / workers
+        else:
+            again = self.work.decoded_pixels(workers) / max(self.work.decoded_pixels(1), 1) - 1
+            rounds = math.ceil(self.work.num_shards / workers) / self.work.num_shards
+            value = listing + (rest + self.stages["decode"] * again + kernel) * rounds
         relative = self.num_graphs.error / self.num_graphs.value if self.num_graphs.value else 0.0
         return Figure(value=value, error=relative * value)  # most of it goes with the graphs
 

@@ -109,14 +109,14 @@ class Sums:
         return self._image_seconds("mask", lambda image: len(image.counts))
 
     def stages(self, rates: MachineRates, stored_bytes: float) -> dict[str, float]:
-        """Processor seconds of the whole build by stage, except encoding."""
+        """Processor seconds of the whole build by one worker by stage, except encoding."""
         work, side = self.work, self.plan.store.spec.patch.patch_size
         read = self._image_seconds("read", lambda image: image.num_bytes)
-        hashed = work.decoded_bytes + work.num_patches * 3 * side**2 + stored_bytes
+        hashed = work.read_bytes + work.num_patches * 3 * side**2 + stored_bytes
         return {
             "list": (read + rates.hash_seconds_per_byte) * work.num_bytes,
-            "read": read * work.decoded_bytes,
-            "decode": self._image_seconds("decode", lambda image: image.num_pixels) * work.decoded_pixels,
+            "read": read * work.read_bytes,
+            "decode": self._image_seconds("decode", lambda image: image.num_pixels) * work.decoded_pixels(1),
             "resize": self._image_seconds("resize", lambda image: image.num_resized_pixels) * work.resized_pixels,
             "mask": self.mask_seconds_per_patch * work.num_patches,
             "lq": self._mean(lambda patch: patch.seconds.get("lq", 0.0)) * self.kept.value,

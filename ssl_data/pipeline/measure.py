@@ -31,7 +31,7 @@ from ssl_data.store.layout import EDGE_MASK, GT, SSG, array_layouts, lq_name
 from ssl_data.store.writer import image_chunks, row_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -283,39 +283,80 @@ class _Measurement:
         timer = StageTimer()
         layouts = {layout.name: layout for layout in array_layouts(self.spec, 1)}
         chunk_rows, scale = layouts[SSG].chunk_shape[0], self.spec.store.lq_scale
-        with timer.stage("kernel"):
-            blocks = list(graph_blocks(gt, pixels, self.spec, 1))
         arrays = {GT: gt, EDGE_MASK: mask}
         if scale is not None:
             with timer.stage("lq"):
                 arrays[lq_name(scale)] = reduce_bicubic(gt, scale)
-        chunks = {name: list(image_chunks(array, layouts[name].chunk_shape[1])) for name, array in arrays.items()}
-        chunks[SSG] = [chunk for block in blocks for chunk in row_chunks(block, chunk_rows)]
+        encoded = {
+            name: self._encode(image_chunks(array, layouts[name].chunk_shape[1])) for name, array in arrays.items()
+        }
+        blocks = _timed(graph_blocks(gt, pixels, self.spec, 1), timer, "kernel")
+        num_chunks = -(-len(pixels) // chunk_rows)
+        encoded[SSG] = self._encode((chunk for block in blocks for chunk in row_chunks(block, chunk_rows)), num_chunks)
         return MeasuredPatch(
             num_graphs=len(pixels),
-            num_chunks=len(chunks[SSG]),
-            num_chunks_encoded=min(len(chunks[SSG]), _CHUNKS_PER_ARRAY),
+            num_chunks=num_chunks,
+            num_chunks_encoded=min(num_chunks, _CHUNKS_PER_ARRAY),
             seconds=dict(timer.seconds),
-            arrays={name: self._encode(array) for name, array in chunks.items()},
+            arrays=encoded,
             crops=tuple(draw_crop_costs(mask, self.crop, self.spec, _CROPS_PER_PATCH, self.rng)),
         )
 
-    def _encode(self, chunks: Sequence[NDArray[Any]]) -> dict[Compression, EncodedArray]:
-        """Encode some chunks of an array with every compression, and decode them; figures are for all of its chunks."""
-        chosen = [np.ascontiguousarray(chunks[place]) for place in spread(len(chunks), _CHUNKS_PER_ARRAY, self.rng)]
-        times = len(chunks) / max(len(chosen), 1)
-        encoded_arrays = {}
-        for compression in COMPRESSIONS:
-            codec, timer = chunk_codec(compression, chosen[0].itemsize if chosen else 1), StageTimer()
-            with timer.stage("encode"):
-                encoded = [codec.encode(chunk) for chunk in chosen]
-            outs = [np.ones_like(chunk) for chunk in chosen]  # touched: a loader has its memory already
-            with timer.stage("decode"):
-                for content, out in zip(encoded, outs, strict=True):
-                    codec.decode_into(content, out)
-            encoded_arrays[compression] = EncodedArray(
-                num_bytes=times * sum(map(len, encoded)),
-                encode_seconds=times * timer.seconds["encode"],
-                decode_seconds=times * timer.seconds["decode"],
-            )
-        return encoded_arrays
+    def _encode(self, chunks: Iterable[NDArray[Any]], num_chunks: int | None = None) -> dict[Compression, EncodedArray]:
+        """Encode some chunks of an array with every compression, and decode them; figures are for all of its chunks.
+
+        Each as soon as it is there, while it is in the processor's cache: as in a build.
+        """
+        if num_chunks is None:
+            chunks = list(chunks)
+            num_chunks = len(chunks)
+        chosen = set(spread(num_chunks, _CHUNKS_PER_ARRAY, self.rng))
+        trials = [_CodecTrial(compression) for compression in self._compressions]
+        for place, chunk in enumerate(chunks):
+            if place in chosen:
+                for trial in trials:
+                    trial.run(np.ascontiguousarray(chunk))
+        times = num_chunks / max(len(chosen), 1)
+        return {trial.compression: trial.result(times) for trial in trials}
+
+    @property
+    def _compressions(self) -> list[Compression]:
+        """The one asked for first, the strongest, which pushes everything else out of the cache, last."""
+        asked = self.spec.store.compression
+        return [asked, *(compression for compression in COMPRESSIONS if compression != asked)]
+
+
+def _timed(blocks: Iterator[NDArray[Any]], timer: StageTimer, stage: str) -> Iterator[NDArray[Any]]:
+    """The same blocks; the time until each is there counts."""
+    while True:
+        with timer.stage(stage):
+            block = next(blocks, None)
+        if block is None:
+            return
+        yield block
+
+
+class _CodecTrial:
+    """Encodes and decodes chunks with one compression."""
+
+    def __init__(self, compression: Compression) -> None:
+        self.compression = compression
+        self._timer = StageTimer()
+        self._num_bytes = 0
+
+    def run(self, chunk: NDArray[Any]) -> None:
+        codec = chunk_codec(self.compression, chunk.itemsize)
+        with self._timer.stage("encode"):
+            encoded = codec.encode(chunk)
+        out = np.ones_like(chunk)  # touched: a loader has its memory already
+        with self._timer.stage("decode"):
+            codec.decode_into(encoded, out)
+        self._num_bytes += len(encoded)
+
+    def result(self, times: float) -> EncodedArray:
+        """For so many times the chunks tried."""
+        return EncodedArray(
+            num_bytes=times * self._num_bytes,
+            encode_seconds=times * self._timer.seconds["encode"],
+            decode_seconds=times * self._timer.seconds["decode"],
+        )

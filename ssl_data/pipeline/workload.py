@@ -12,6 +12,8 @@ from ssl_data.geometry.scales import ORIGINAL
 from ssl_data.pipeline.plan import make_plan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ssl_data.pipeline.plan import BuildPlan
     from ssl_data.pipeline.sources import Source
 
@@ -20,7 +22,7 @@ __all__ = ["Overlap", "Workload", "overlap", "workload"]
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What the plan alone says about the work. Images that lie in two shards are decoded for each of them."""
+    """What the plan alone says about the work."""
 
     num_images: int
     """Those with patches."""
@@ -28,10 +30,16 @@ class Workload:
     num_shards: int
     num_bytes: int
     """Of all files; hashed once when listed."""
-    decoded_bytes: int
-    decoded_pixels: int
+    read_bytes: int
+    """Of the files with patches, which are read and hashed anew for each shard that they lie in."""
+    pixels_by_shards: Mapping[int, int]
+    """Pixels of the images that lie in one shard, in two, and so on."""
     resized_pixels: int
     """Of image and copy together, for each copy made."""
+
+    def decoded_pixels(self, workers: int) -> int:
+        """Pixels decoded by so many workers: each keeps the image that it has decoded last."""
+        return sum(min(num_shards, workers) * pixels for num_shards, pixels in self.pixels_by_shards.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +59,7 @@ def workload(plan: BuildPlan) -> Workload:
     per_shard = plan.store.spec.store.patches_per_shard
     images, slot = 0, 0
     totals: dict[str, int] = defaultdict(int)
+    pixels_by_shards: dict[int, int] = defaultdict(int)
     for source, cuts in groupby(plan.cuts, key=lambda cut: cut.source):
         images += 1
         first_shard = slot // per_shard
@@ -61,14 +70,14 @@ def workload(plan: BuildPlan) -> Workload:
                 totals["resized"] += shards * (_area(source) + cut.size.height * cut.size.width)
         shards = (slot - 1) // per_shard - first_shard + 1
         totals["bytes"] += shards * source.num_bytes
-        totals["pixels"] += shards * _area(source)
+        pixels_by_shards[shards] += _area(source)
     return Workload(
         num_images=images,
         num_patches=slot,
         num_shards=plan.store.num_shards,
         num_bytes=sum(source.num_bytes for source in plan.sources),
-        decoded_bytes=totals["bytes"],
-        decoded_pixels=totals["pixels"],
+        read_bytes=totals["bytes"],
+        pixels_by_shards=dict(pixels_by_shards),
         resized_pixels=totals["resized"],
     )
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ssl_data import available_backends
+
 COMMAND = Path(sys.executable).with_name("ssl-data")
 
 
@@ -88,7 +90,36 @@ def test_fidelity():
     assert coding["sqrt12"]["times sqrt8"] > coding["sqrt8"]["times sqrt8"] == 1
 
 
-@pytest.mark.parametrize("name", ["kernel", "loss"])
-def test_others(name):
-    report = run(name)
-    assert report
+def test_kernel():
+    report = run("kernel")
+    measured = rows(report, "backends, ns per entry, median")
+    assert {"numpy", *available_backends()} - {"native"} == set(measured)
+    assert all(figure > 0 for row in measured.values() for figure in list(row.values())[1:])
+    others = rows(report, "other ways, plain sums, boundary image")
+    ours = next(iter(others.values()))
+    assert ours["times ours"] == 1
+    assert {"numpy (oracle)", "box filter, numpy", "unfold, torch"} < set(others)
+    if len(available_backends()) > 1:
+        assert rows(report, "threads")["1"]["speed-up"] == 1
+
+
+def test_kernel_without_the_extension():
+    """It measures what is there, and says what is missing and how to get it."""
+    hidden = "import sys; sys.modules['ssl_data.kernels._native'] = None"
+    start = f"{hidden}; from ssl_data.benchmarks.kernel import main; main(['--tiny'])"
+    result = subprocess.run([sys.executable, "-c", start], check=False, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "extension: missing" in result.stdout
+    assert "C++17 compiler" in result.stdout
+    assert "numpy" in result.stdout
+    assert "native" not in result.stdout.split("extension: missing")[0]
+
+
+def test_loss():
+    report = run("loss")
+    time, memory = rows(report, "time"), rows(report, "peak memory")
+    plain, ours = "unfold + autograd, 1 x 32^2", "ssl_data, 1 x 32^2"
+    assert (time[plain]["times faster"], memory[plain]["times less per edge pixel"]) == (1, 1)
+    assert time[ours]["ns/entry"] > 0
+    assert 0 < memory[ours]["kB/edge pixel"] < memory[plain]["kB/edge pixel"]
+    assert report["notes"]["command"] == "ssl-data bench loss --tiny --json"
