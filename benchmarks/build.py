@@ -35,7 +35,7 @@ from ssl_data.kernels.resize import reduce_bicubic
 from ssl_data.pipeline.decode import decode_image, image_size
 from ssl_data.pipeline.donor import rows_per_block
 from ssl_data.pipeline.executors import RayExecutor, SerialExecutor, usable_cores
-from ssl_data.pipeline.measure import StageTimer
+from ssl_data.pipeline.rates import StageTimer
 from ssl_data.pipeline.run import make_build_plan
 from ssl_data.store.codec import chunk_codec
 from ssl_data.store.layout import EDGE_MASK, GT, SSG, array_layouts, lq_name

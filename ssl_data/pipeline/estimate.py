@@ -10,8 +10,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ssl_data.pipeline.codec_trial import COMPRESSIONS
 from ssl_data.pipeline.extrapolate import Sums
-from ssl_data.pipeline.measure import COMPRESSIONS
 from ssl_data.pipeline.sampling import Figure
 from ssl_data.pipeline.workload import overlap
 from ssl_data.store.layout import SSG
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from ssl_data.config import BuildSpec, Compression
     from ssl_data.pipeline.crops import Crop, CropCost
     from ssl_data.pipeline.executors import ExecutorName
-    from ssl_data.pipeline.measure import MachineRates, MeasuredImage, MeasuredPatch
+    from ssl_data.pipeline.measure import MeasuredImage, MeasuredPatch
     from ssl_data.pipeline.plan import BuildPlan
+    from ssl_data.pipeline.rates import MachineRates
     from ssl_data.pipeline.workload import Overlap, Workload
     from ssl_data.store.manifest import RejectedRecord
 
@@ -189,8 +190,7 @@ def _loading(sums: Sums, crop: Crop) -> Loading:
         num_graphs=num_graphs,
         num_computed=num_computed,
         num_bytes={
-            compression: sum(_crop_bytes(patch, cost, compression) for patch, cost in crops) / count
-            for compression in COMPRESSIONS
+            compression: _mean_crop_bytes(sums.encoded_with(compression), compression) for compression in COMPRESSIONS
         },
         read_seconds={
             compression: decoded * sums.decode_seconds_per_chunk(compression) + num_computed * kernel
@@ -198,6 +198,11 @@ def _loading(sums: Sums, crop: Crop) -> Loading:
         },
         compute_seconds=num_graphs * kernel + sums.mask_seconds_per_patch * (crop.size / side) ** 2,
     )
+
+
+def _mean_crop_bytes(patches: Sequence[MeasuredPatch], compression: Compression) -> float:
+    num_bytes = [_crop_bytes(patch, cost, compression) for patch in patches for cost in patch.crops]
+    return sum(num_bytes) / max(len(num_bytes), 1)
 
 
 def _crop_bytes(patch: MeasuredPatch, cost: CropCost, compression: Compression) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ssl_data.pipeline.sampling import Cluster, Figure, estimate_ratio, estimate_total
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ssl_data.config import Compression
-    from ssl_data.pipeline.measure import MachineRates, MeasuredImage, MeasuredPatch, PatchCount
+    from ssl_data.pipeline.codec_trial import EncodedArray
+    from ssl_data.pipeline.measure import MeasuredImage, MeasuredPatch, PatchCount
     from ssl_data.pipeline.plan import BuildPlan
+    from ssl_data.pipeline.rates import MachineRates
 
 __all__ = ["SHARD_SECONDS", "Sums"]
 
@@ -48,55 +51,61 @@ class Sums:
         ]
         return estimate_total(clusters, num_clusters=self.work.num_images, total_size=self.work.num_patches)
 
-    def _per_chunk(self, values: Sequence[float]) -> Figure:
+    def encoded_with(self, compression: Compression) -> list[MeasuredPatch]:
+        """The measured patches on which a preset was tried."""
+        return [patch for patch in self.patches if compression in patch.arrays[SSG]]
+
+    def _per_chunk(self, compression: Compression, value: Callable[[EncodedArray], float]) -> Figure:
         """A value of the measured patches' graphs, by the chunk."""
-        encoded = sum(patch.num_chunks_encoded for patch in self.patches)
+        patches = self.encoded_with(compression)
+        encoded = sum(patch.num_chunks_encoded for patch in patches)
         share = encoded / self.chunks.value if self.chunks.value else 1.0
-        return estimate_ratio(values, [patch.num_chunks for patch in self.patches], drawn_share=share)
+        values = [value(patch.arrays[SSG][compression]) for patch in patches]
+        return estimate_ratio(values, [patch.num_chunks for patch in patches], drawn_share=share)
 
-    def _per_patch(self, values: Sequence[float]) -> Figure:
-        share = len(self.patches) / self.kept.value if self.kept.value else 1.0
-        return estimate_ratio(values, [1] * len(self.patches), drawn_share=share)
-
-    def _mean(self, value: Callable[[MeasuredPatch], float]) -> float:
-        return self._per_patch([value(patch) for patch in self.patches]).value
+    def _per_patch(self, patches: Sequence[MeasuredPatch], value: Callable[[MeasuredPatch], float]) -> Figure:
+        share = len(patches) / self.kept.value if self.kept.value else 1.0
+        return estimate_ratio([value(patch) for patch in patches], [1] * len(patches), drawn_share=share)
 
     def array_bytes(self, compression: Compression) -> dict[str, Figure]:
         """Size of every array, indices included."""
         sizes = {}
+        patches = self.encoded_with(compression)
         for layout in array_layouts(self.plan.store.spec, self.work.num_patches):
             per_axis = (shard // chunk for shard, chunk in zip(layout.shard_shape, layout.chunk_shape, strict=True))
             index = Figure(value=float(self.work.num_shards * index_bytes(math.prod(per_axis))))
-            values = [patch.arrays[layout.name][compression].num_bytes for patch in self.patches]
             if layout.name == SSG:
-                sizes[layout.name] = self._per_chunk(values).times(self.chunks) + index
+                per_chunk = self._per_chunk(compression, lambda array: array.num_bytes)
+                sizes[layout.name] = per_chunk.times(self.chunks) + index
             else:
-                sizes[layout.name] = self._per_patch(values).times(self.kept) + index
+                per_patch = self._per_patch(patches, partial(_num_bytes, name=layout.name, compression=compression))
+                sizes[layout.name] = per_patch.times(self.kept) + index
         return sizes
 
     def encode_seconds(self, compression: Compression) -> float:
         """Processor time to compress everything."""
-        graphs = self._per_chunk([patch.arrays[SSG][compression].encode_seconds for patch in self.patches]).value
-        images = self._mean(
-            lambda patch: sum(array[compression].encode_seconds for name, array in patch.arrays.items() if name != SSG)
-        )
+        graphs = self._per_chunk(compression, lambda array: array.encode_seconds).value
+        images = self._per_patch(
+            self.encoded_with(compression),
+            lambda patch: sum(array[compression].encode_seconds for name, array in patch.arrays.items() if name != SSG),
+        ).value
         return graphs * self.chunks.value + images * self.kept.value
-
-    def _per_graph(self, values: Sequence[float]) -> float:
-        return estimate_ratio(values, [patch.num_graphs for patch in self.patches], drawn_share=1.0).value
 
     @property
     def kernel_seconds_per_graph(self) -> float:
         """To compute one."""
-        return self._per_graph([patch.seconds["kernel"] for patch in self.patches])
+        seconds = [patch.seconds["kernel"] for patch in self.patches]
+        return estimate_ratio(seconds, [patch.num_graphs for patch in self.patches], drawn_share=1.0).value
 
     def decode_seconds_per_graph(self, compression: Compression) -> float:
         """To decode one, with its share of the chunk that is filled up."""
-        return self._per_graph([patch.arrays[SSG][compression].decode_seconds for patch in self.patches])
+        patches = self.encoded_with(compression)
+        seconds = [patch.arrays[SSG][compression].decode_seconds for patch in patches]
+        return estimate_ratio(seconds, [patch.num_graphs for patch in patches], drawn_share=1.0).value
 
     def decode_seconds_per_chunk(self, compression: Compression) -> float:
         """To decode one chunk of graphs."""
-        return self._per_chunk([patch.arrays[SSG][compression].decode_seconds for patch in self.patches]).value
+        return self._per_chunk(compression, lambda array: array.decode_seconds).value
 
     def _image_seconds(self, stage: str, unit: Callable[[MeasuredImage], int]) -> float:
         """Seconds of a stage for each unit, such as a pixel."""
@@ -119,9 +128,13 @@ class Sums:
             "decode": self._image_seconds("decode", lambda image: image.num_pixels) * work.decoded_pixels(1),
             "resize": self._image_seconds("resize", lambda image: image.num_resized_pixels) * work.resized_pixels,
             "mask": self.mask_seconds_per_patch * work.num_patches,
-            "lq": self._mean(lambda patch: patch.seconds.get("lq", 0.0)) * self.kept.value,
+            "lq": self._per_patch(self.patches, lambda patch: patch.seconds.get("lq", 0.0)).value * self.kept.value,
             "kernel": self.kernel_seconds_per_graph * self.graphs.value,
             "hash": rates.hash_seconds_per_byte * hashed,
             "write": rates.write_seconds_per_byte * stored_bytes,
             "commit": SHARD_SECONDS * work.num_shards,
         }
+
+
+def _num_bytes(patch: MeasuredPatch, *, name: str, compression: Compression) -> float:
+    return patch.arrays[name][compression].num_bytes

@@ -7,26 +7,23 @@ are processor times of one thread, except for reading files, where the wait coun
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import time
-from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ssl_data.config import Compression
 from ssl_data.errors import SourceError
 from ssl_data.kernels.edges import edge_mask, edge_pixels
 from ssl_data.kernels.resize import reduce_bicubic
+from ssl_data.pipeline.codec_trial import COMPRESSIONS, CodecTrial
 from ssl_data.pipeline.crops import draw_crop_costs
 from ssl_data.pipeline.decode import decode_image, read_file
 from ssl_data.pipeline.job import graph_blocks, resized_copy
 from ssl_data.pipeline.masks import decode_mask
+from ssl_data.pipeline.rates import StageTimer
 from ssl_data.pipeline.sampling import spread
-from ssl_data.store.codec import chunk_codec
 from ssl_data.store.layout import EDGE_MASK, GT, SSG, array_layouts, lq_name
 from ssl_data.store.writer import image_chunks, row_chunks
 
@@ -35,39 +32,26 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ssl_data.config import BuildSpec
+    from ssl_data.config import BuildSpec, Compression
+    from ssl_data.pipeline.codec_trial import EncodedArray
     from ssl_data.pipeline.crops import Crop, CropCost
     from ssl_data.pipeline.plan import Cut
     from ssl_data.pipeline.sampling import ImageDraw
 
 __all__ = [
-    "COMPRESSIONS",
-    "EncodedArray",
-    "MachineRates",
     "MeasuredImage",
     "MeasuredPatch",
     "PatchCount",
-    "StageTimer",
     "measure_images",
-    "measure_rates",
 ]
 
-COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
-
 _CHUNKS_PER_ARRAY = 4
-"""Chunks of an array of a patch that are encoded, with every preset; the strongest takes longer than all the rest."""
+"""Chunks of an array of a patch that are encoded."""
+_STRONGEST: Compression = "small"
+_STRONGEST_EVERY = 4
+"""The strongest preset takes longer than all the rest: unless it is asked for, it is tried on one patch in so many."""
 _CROPS_PER_PATCH = 4
 _LEAST_IMAGES = 2
-_RATE_BYTES, _RATE_BLOCK_BYTES = 64_000_000, 640_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedArray:
-    """What one array of one patch becomes with one compression."""
-
-    num_bytes: float
-    encode_seconds: float
-    decode_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +75,7 @@ class MeasuredPatch:
     seconds: Mapping[str, float]
     """By stage: "lq", "kernel"."""
     arrays: Mapping[str, Mapping[Compression, EncodedArray]]
-    """By name of the array."""
+    """By name of the array; every preset is there, the strongest perhaps not."""
     crops: tuple[CropCost, ...]
 
 
@@ -112,47 +96,6 @@ class MeasuredImage:
     counts: tuple[PatchCount, ...]
     """Empty where the image turned out to be broken."""
     patches: tuple[MeasuredPatch, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MachineRates:
-    """What the machine does with any bytes."""
-
-    hash_seconds_per_byte: float
-    write_seconds_per_byte: float
-    """Into the page cache; how long the disk takes is not known."""
-
-
-class StageTimer:
-    """Seconds by the name of a stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    @contextlib.contextmanager
-    def stage(self, name: str, clock: Callable[[], float] = time.thread_time) -> Iterator[None]:
-        """Add what happens inside to a stage."""
-        began = clock()
-        yield
-        self.seconds[name] += clock() - began
-
-
-def measure_rates() -> MachineRates:
-    """Hash and write some random bytes, in pieces like chunks; the file lies in memory."""
-    block = np.random.default_rng(0).bytes(_RATE_BLOCK_BYTES)
-    timer, digest = StageTimer(), hashlib.sha256()
-    blocks = range(_RATE_BYTES // _RATE_BLOCK_BYTES)
-    with open(os.memfd_create("ssl_data"), "wb") as file:  # noqa: PTH123 - it has no path
-        for _ in blocks:
-            with timer.stage("hash"):
-                digest.update(block)
-            with timer.stage("write"):
-                file.write(block)
-    num_bytes = len(blocks) * _RATE_BLOCK_BYTES
-    return MachineRates(
-        hash_seconds_per_byte=timer.seconds["hash"] / num_bytes,
-        write_seconds_per_byte=timer.seconds["write"] / num_bytes,
-    )
 
 
 def measure_images(
@@ -189,9 +132,9 @@ def measure_images(
     """
     began, done = time.monotonic(), []
     _warm_up(spec)
-    for draw in draws:
+    for number, draw in enumerate(draws):
         rng = np.random.default_rng((seed, draw.index))
-        done.append(_Measurement(images[draw.index], draw, spec, crop, rng).run())
+        done.append(_Measurement(images[draw.index], draw, number, spec, crop, rng).run())
         if on_image is not None:
             on_image(len(done))
         if len(done) >= _LEAST_IMAGES and time.monotonic() - began > seconds:
@@ -206,7 +149,7 @@ def _warm_up(spec: BuildSpec) -> None:
     pixels = edge_pixels(edge_mask(gt) | True, edge_stride=spec.edge.edge_stride)[:1]
     for block in graph_blocks(gt, pixels, spec, 1):
         for compression in COMPRESSIONS:
-            chunk_codec(compression, block.itemsize).encode(np.ascontiguousarray(block))
+            CodecTrial(compression).run(np.ascontiguousarray(block))
 
 
 @dataclass
@@ -215,6 +158,8 @@ class _Measurement:
 
     cuts: Sequence[Cut]
     draw: ImageDraw
+    number: int
+    """How many images have been looked at before."""
     spec: BuildSpec
     crop: Crop
     rng: np.random.Generator
@@ -241,7 +186,8 @@ class _Measurement:
                 kept = num_edge_pixels >= self.spec.filter.min_edge_density * mask.size
                 counts.append(PatchCount(num_edge_pixels=num_edge_pixels, num_graphs=len(pixels), kept=kept))
                 if kept and number in self.draw.measured:
-                    patches.append(self._measure_patch(gt, mask, pixels))
+                    presets = self._presets(with_strongest=(self.number + len(patches)) % _STRONGEST_EVERY == 0)
+                    patches.append(self._measure_patch(gt, mask, pixels, presets))
         return MeasuredImage(
             index=self.draw.index,
             num_patches=sum(len(cut.corners) for cut in self.cuts),
@@ -278,7 +224,7 @@ class _Measurement:
                 yield number, gt, mask
 
     def _measure_patch(
-        self, gt: NDArray[np.uint8], mask: NDArray[np.bool_], pixels: NDArray[np.int32]
+        self, gt: NDArray[np.uint8], mask: NDArray[np.bool_], pixels: NDArray[np.int32], presets: Sequence[Compression]
     ) -> MeasuredPatch:
         timer = StageTimer()
         layouts = {layout.name: layout for layout in array_layouts(self.spec, 1)}
@@ -287,12 +233,14 @@ class _Measurement:
         if scale is not None:
             with timer.stage("lq"):
                 arrays[lq_name(scale)] = reduce_bicubic(gt, scale)
-        encoded = {
-            name: self._encode(image_chunks(array, layouts[name].chunk_shape[1])) for name, array in arrays.items()
-        }
+        encoded = {}
+        for name, array in arrays.items():
+            tiles = list(image_chunks(array, layouts[name].chunk_shape[1]))
+            encoded[name] = self._encode(tiles, len(tiles), presets)
         blocks = _timed(graph_blocks(gt, pixels, self.spec, 1), timer, "kernel")
         num_chunks = -(-len(pixels) // chunk_rows)
-        encoded[SSG] = self._encode((chunk for block in blocks for chunk in row_chunks(block, chunk_rows)), num_chunks)
+        chunks = (chunk for block in blocks for chunk in row_chunks(block, chunk_rows))
+        encoded[SSG] = self._encode(chunks, num_chunks, presets)
         return MeasuredPatch(
             num_graphs=len(pixels),
             num_chunks=num_chunks,
@@ -302,16 +250,15 @@ class _Measurement:
             crops=tuple(draw_crop_costs(mask, self.crop, self.spec, _CROPS_PER_PATCH, self.rng)),
         )
 
-    def _encode(self, chunks: Iterable[NDArray[Any]], num_chunks: int | None = None) -> dict[Compression, EncodedArray]:
-        """Encode some chunks of an array with every compression, and decode them; figures are for all of its chunks.
+    def _encode(
+        self, chunks: Iterable[NDArray[Any]], num_chunks: int, presets: Sequence[Compression]
+    ) -> dict[Compression, EncodedArray]:
+        """Encode some chunks of an array, and decode them; figures are for all of its chunks.
 
         Each as soon as it is there, while it is in the processor's cache: as in a build.
         """
-        if num_chunks is None:
-            chunks = list(chunks)
-            num_chunks = len(chunks)
         chosen = set(spread(num_chunks, _CHUNKS_PER_ARRAY, self.rng))
-        trials = [_CodecTrial(compression) for compression in self._compressions]
+        trials = [CodecTrial(preset) for preset in presets]
         for place, chunk in enumerate(chunks):
             if place in chosen:
                 for trial in trials:
@@ -319,11 +266,11 @@ class _Measurement:
         times = num_chunks / max(len(chosen), 1)
         return {trial.compression: trial.result(times) for trial in trials}
 
-    @property
-    def _compressions(self) -> list[Compression]:
-        """The one asked for first, the strongest, which pushes everything else out of the cache, last."""
+    def _presets(self, *, with_strongest: bool) -> list[Compression]:
+        """Those to be tried: first the one asked for, while the caches hold what they hold in a build."""
         asked = self.spec.store.compression
-        return [asked, *(compression for compression in COMPRESSIONS if compression != asked)]
+        others = (preset for preset in COMPRESSIONS if preset != asked)
+        return [asked, *(preset for preset in others if with_strongest or preset != _STRONGEST)]
 
 
 def _timed(blocks: Iterator[NDArray[Any]], timer: StageTimer, stage: str) -> Iterator[NDArray[Any]]:
@@ -334,29 +281,3 @@ def _timed(blocks: Iterator[NDArray[Any]], timer: StageTimer, stage: str) -> Ite
         if block is None:
             return
         yield block
-
-
-class _CodecTrial:
-    """Encodes and decodes chunks with one compression."""
-
-    def __init__(self, compression: Compression) -> None:
-        self.compression = compression
-        self._timer = StageTimer()
-        self._num_bytes = 0
-
-    def run(self, chunk: NDArray[Any]) -> None:
-        codec = chunk_codec(self.compression, chunk.itemsize)
-        with self._timer.stage("encode"):
-            encoded = codec.encode(chunk)
-        out = np.ones_like(chunk)  # touched: a loader has its memory already
-        with self._timer.stage("decode"):
-            codec.decode_into(encoded, out)
-        self._num_bytes += len(encoded)
-
-    def result(self, times: float) -> EncodedArray:
-        """For so many times the chunks tried."""
-        return EncodedArray(
-            num_bytes=times * self._num_bytes,
-            encode_seconds=times * self._timer.seconds["encode"],
-            decode_seconds=times * self._timer.seconds["decode"],
-        )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ssl_data.errors import ConfigError
 from ssl_data.pipeline.crops import Crop
 from ssl_data.pipeline.estimate import make_estimate
-from ssl_data.pipeline.measure import measure_images, measure_rates
+from ssl_data.pipeline.measure import measure_images
+from ssl_data.pipeline.rates import measure_rates
 from ssl_data.pipeline.report import Progress
 from ssl_data.pipeline.run import make_build_plan
 from ssl_data.pipeline.sampling import draw_sample

@@ -12,10 +12,12 @@ from PIL import Image
 from ssl_data import BuildConfig, PatchSpec, SSLCachedDataset, build, edge_mask
 from ssl_data.config import EdgeSpec, FilterSpec, MultiscaleSpec, StoreSpec
 from ssl_data.errors import BuildError, ConfigError
+from ssl_data.pipeline.codec_trial import COMPRESSIONS
 from ssl_data.pipeline.crops import Crop
 from ssl_data.pipeline.estimate import Loading
-from ssl_data.pipeline.measure import COMPRESSIONS, measure_images, measure_rates
+from ssl_data.pipeline.measure import measure_images
 from ssl_data.pipeline.preview import estimate_build
+from ssl_data.pipeline.rates import measure_rates
 from ssl_data.pipeline.run import make_build_plan
 from ssl_data.pipeline.sampling import draw_sample
 from ssl_data.store.local import LocalFile
@@ -196,21 +198,25 @@ def test_a_sample_reads_as_many_bytes_as_the_dataset_does(images, tmp_path, monk
     assert (loading.num_computed > 0) == (size is not None)
 
 
-def test_what_is_measured_is_above_zero(images, tmp_path):
+@pytest.mark.parametrize("asked", COMPRESSIONS)
+def test_what_is_measured_is_above_zero(images, tmp_path, asked):
     rates = measure_rates()
     assert 0 < rates.hash_seconds_per_byte < 1e-6
     assert 0 < rates.write_seconds_per_byte < 1e-6
-    plan = make_build_plan(configure(images, tmp_path), hashed=False)
+    plan = make_build_plan(configure(images, tmp_path, store=StoreSpec(compression=asked)), hashed=False)
     cuts = [list(group) for _, group in groupby(plan.cuts, key=lambda cut: cut.source.name)]
     sizes = [sum(len(cut.corners) for cut in group) for group in cuts]
     draws = draw_sample(sizes, num_images=9, num_counted=9, num_measured=9, seed=0)
     crop = Crop(size=64, edge_stride=1)
     measured = measure_images(cuts, draws, plan.store.spec, crop=crop, seed=0, seconds=60)
     assert [image.index for image in measured] == [0, 1, 2, 3]
-    for patch in (patch for image in measured for patch in image.patches):
+    patches = [patch for image in measured for patch in image.patches]
+    with_small = [patch for patch in patches if "small" in patch.arrays["ssg"]]
+    assert len(with_small) == len(patches) if asked == "small" else 0 < len(with_small) < len(patches)
+    for patch in patches:
         assert patch.seconds["kernel"] > 0
         for array in patch.arrays.values():
-            assert array.keys() == set(COMPRESSIONS)
+            assert array.keys() == (set(COMPRESSIONS) if patch in with_small else {"fast", "balanced"})
             assert all(min(form.num_bytes, form.encode_seconds, form.decode_seconds) > 0 for form in array.values())
 
 
