@@ -6,9 +6,8 @@ one of the 625 values of a graph. "times smaller" compares with graphs in float3
 the codes takes in the same run: a store whose entries take longer to read is of no use.
 
 Rows with a predictor subtract from each value, before Zstandard, what its neighbours in the 25 x 25 search grid
-suggest: "gradient" left + above - corner, "MED" the median of that, left and above (as in JPEG-LS). No Zarr v3 codec
-does that, so that they are here only for comparison; their times are NumPy's. "12 bits" are codes of the quantization
-"sqrt12".
+suggest: "gradient" left + above - corner, as the store does it with the preset "small", "MED" the median of that, left
+and above (as in JPEG-LS), whose times are NumPy's. "12 bits" are codes of the quantization "sqrt12".
 """
 
 from __future__ import annotations
@@ -24,10 +23,11 @@ from numcodecs.zstd import Zstd
 from PIL import Image
 
 from ssl_data.benchmarks.common import benchmark_parser, medians, photographs, print_report
-from ssl_data.config import Quantization, SSGSpec, StoreSpec
+from ssl_data.config import Quantization, SSGSpec
 from ssl_data.kernels.codes import graph_codes
 from ssl_data.kernels.edges import edge_mask, edge_pixels
 from ssl_data.store.codec import chunk_codec, crc32c
+from ssl_data.store.gradient import differences, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,17 +103,12 @@ class Gradient:
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
         """Compress one chunk."""
-        differences = _grids(chunk).copy()
-        differences[:, 1:] -= _grids(chunk)[:, :-1]
-        differences[:, :, 1:] -= differences[:, :, :-1].copy()
-        return self._codec.encode(differences)
+        return self._codec.encode(differences(chunk))
 
     def decode_into(self, encoded: bytes, out: NDArray[Any]) -> None:
         """Decompress one chunk."""
         self._codec.decode_into(encoded, out)
-        grids = _grids(out)
-        np.cumsum(grids, axis=2, dtype=np.uint8, out=grids)
-        np.cumsum(grids, axis=1, dtype=np.uint8, out=grids)
+        restore(out)
 
 
 class Med:
@@ -186,14 +181,10 @@ class Candidate:
 
 def candidates(*, tiny: bool) -> dict[str, Candidate]:
     """All candidates by name; only the quick ones for `tiny`."""
-    presets = [preset for preset in _PRESETS if preset != "small" or not tiny]
-    found: dict[str, Candidate] = {}
-    for preset in presets:
-        rows = StoreSpec(compression=preset).chunk_rows
-        found[f"preset {preset}"] = Candidate(codec=chunk_codec(preset), chunk_rows=rows)
+    found = {f"preset {preset}": Candidate(codec=chunk_codec(preset, graphs=True)) for preset in _PRESETS}
     codecs: dict[str, Codec] = {f"lz4 {level}": BloscWithChecksum("lz4", level) for level in (1, 5, 9)}
     codecs |= {f"zstd {level}": ZstdWithChecksum(level) for level in ((1,) if tiny else (1, 3, 5, 9, 12, 19))}
-    codecs |= {f"gradient, zstd {level}": Gradient(ZstdWithChecksum(level)) for level in (1, 5)}
+    codecs |= {f"gradient, zstd {level}": Gradient(ZstdWithChecksum(level)) for level in (1, 5, 9, 15)}
     codecs |= {f"MED, zstd {level}": Med(ZstdWithChecksum(level)) for level in (1, 5)}
     if not tiny:
         codecs |= {f"lz4hc {level}": BloscWithChecksum("lz4hc", level) for level in (1, 3, 9)}
@@ -202,11 +193,8 @@ def candidates(*, tiny: bool) -> dict[str, Candidate]:
     if not tiny:
         name = f"zstd 5, chunks of {_LARGE_CHUNK}"
         found[name] = Candidate(codec=ZstdWithChecksum(5), chunk_rows=_LARGE_CHUNK)
-    for preset in presets:
-        rows = StoreSpec(compression=preset).chunk_rows
-        found[f"12 bits, preset {preset}"] = Candidate(
-            codec=chunk_codec(preset, 2), quantization="sqrt12", chunk_rows=rows
-        )
+    for preset in _PRESETS:
+        found[f"12 bits, preset {preset}"] = Candidate(codec=chunk_codec(preset, 2, graphs=True), quantization="sqrt12")
     two_bytes: dict[str, Codec] = {
         "uint16, lz4 9": BloscWithChecksum("lz4", 9),
         "uint16, zstd 1": ZstdWithChecksum(1),

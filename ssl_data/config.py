@@ -54,7 +54,8 @@ LARGEST_CODES: dict[Quantization, int] = {"sqrt8": 255, "sqrt12": 4095}
 """The code of similarity 1, i.e. of the search centre."""
 CODE_TYPES: dict[Quantization, Literal["uint8", "uint16"]] = {"sqrt8": "uint8", "sqrt12": "uint16"}
 
-_CHUNK_ROWS: dict[Compression, int] = {"fast": 1024, "balanced": 1024, "small": 8192}
+STORED_AS_DIFFERENCES: frozenset[Compression] = frozenset({"small"})
+"""Presets with which graph codes of one byte are stored as differences of neighbouring values; see FORMAT.md."""
 
 ALGORITHM_VERSION = 3
 """Raised whenever the same inputs and specs would give other bytes; part of every fingerprint."""
@@ -264,14 +265,14 @@ class FilterSpec(_Spec):
 class StoreSpec(_Spec):
     """How arrays are laid out and compressed on disk."""
 
-    chunk_rows: int = 0
-    """Rows of one ``ssg`` chunk; 0 stands for what suits the compression: 1024, with "small" 8192."""
+    chunk_rows: int = 1024
+    """Rows of one ``ssg`` chunk."""
     patches_per_shard: int = 16
     """Patches of one work unit: one file per array, written once by one worker."""
     compression: Compression = "fast"
     """"fast": LZ4, far cheaper to read than to recompute. "balanced": Zstandard, about a fifth smaller, three times
-    slower to read. "small": the strongest Zstandard in large chunks, a further eighth smaller, very slow to build, and
-    slow to read in crops. Every chunk carries a checksum."""
+    slower to read. "small": a stronger Zstandard, for graphs on the differences of neighbouring values, a further sixth
+    smaller and slower to build. Every chunk carries a checksum."""
     quantization: Quantization = "sqrt8"
     """How similarities S are stored. "sqrt8": ``round(255 sqrt(S))``, one byte. "sqrt12": ``round(4095 sqrt(S))``, two
     bytes, almost without loss."""
@@ -280,8 +281,7 @@ class StoreSpec(_Spec):
 
     def __post_init__(self) -> None:
         _require(self, "compression", self.compression in get_args(Compression), "be 'fast', 'balanced' or 'small'")
-        _require_int(self, "chunk_rows", 0)
-        object.__setattr__(self, "chunk_rows", self.chunk_rows or _CHUNK_ROWS[self.compression])
+        _require_int(self, "chunk_rows", 1)
         _require_int(self, "patches_per_shard", 1)
         _require(self, "quantization", self.quantization in get_args(Quantization), "be 'sqrt8' or 'sqrt12'")
         if self.lq_scale is not None:

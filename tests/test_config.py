@@ -131,10 +131,6 @@ def test_fingerprints_do_not_change_between_versions():
     assert fingerprint(BuildSpec().to_dict()) == "0f9467d672af787a2a56432b4b175e8d1a54ba402d217f1739c9cd6823c96bf3"
 
 
-def test_chunks_suit_the_compression_unless_their_size_is_given():
-    rows = {name: StoreSpec(compression=name).chunk_rows for name in ("fast", "balanced", "small")}
-    assert rows == {"fast": 1024, "balanced": 1024, "small": 8192}
-    assert StoreSpec(compression="small", chunk_rows=100).chunk_rows == 100
-    assert StoreSpec.from_dict(StoreSpec(compression="small").to_dict()) == StoreSpec(compression="small")
+def test_unknown_quantizations_are_refused():
     with pytest.raises(ConfigError, match="StoreSpec.quantization must be 'sqrt8' or 'sqrt12', got 'sqrt9'"):
         StoreSpec(quantization="sqrt9")

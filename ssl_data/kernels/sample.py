@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ssl_data.geometry.positions import mask_pixels
-from ssl_data.kernels.ssg import BACKEND_VARIABLE
-
-try:
-    from ssl_data.kernels import _native
-except ImportError:  # see ssl_data.kernels.ssg
-    _native = None  # type: ignore[assignment]
+from ssl_data.kernels.extension import native, use_native
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,11 +61,11 @@ def sample_pixels(
     edge_stride : int
         Keep only pixels with ``row % edge_stride == col % edge_stride`` in the sample.
     """
-    if _native is None or os.environ.get(BACKEND_VARIABLE, "auto") == "numpy":
+    if not use_native():
         return _sample_pixels_numpy(edge_mask, stored_stride, crop, taken, stored, turn, edge_stride)
     windows = (crop.sides, taken.sides, stored.sides)
     flips = (turn.hflip, turn.vflip, turn.transpose)
-    return SamplePixels(*_native.sample_pixels(edge_mask, stored_stride, *windows, *flips, edge_stride))
+    return SamplePixels(*native.sample_pixels(edge_mask, stored_stride, *windows, *flips, edge_stride))
 
 
 def _sample_pixels_numpy(

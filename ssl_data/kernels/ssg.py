@@ -5,7 +5,6 @@ Backends differ in speed only. ``ssd`` and ``codes`` are bit-equal between them;
 
 from __future__ import annotations
 
-import os
 import warnings
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,19 +14,14 @@ import numpy as np
 from ssl_data.config import SSGSpec
 from ssl_data.errors import InputError
 from ssl_data.kernels.edges import check_image
+from ssl_data.kernels.extension import backend_of_environment, native
 from ssl_data.kernels.quantize import code_table, codes_from_ssd
 from ssl_data.kernels.reference import normalized_from_ssd, ssd_numpy
-
-try:
-    from ssl_data.kernels import _native
-except ImportError:  # the extension is optional: without a compiler everything works, only slower
-    _native = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "BACKEND_VARIABLE",
     "Output",
     "SlowBackendWarning",
     "available_backends",
@@ -36,8 +30,6 @@ __all__ = [
 ]
 
 Output = Literal["normalized", "codes", "ssd"]
-BACKEND_VARIABLE = "SSL_DATA_BACKEND"
-"""Environment variable that replaces "auto" by another backend."""
 _DTYPES: dict[Output, np.dtype[Any]] = {
     "normalized": np.dtype(np.float32),
     "codes": np.dtype(np.uint8),
@@ -56,12 +48,12 @@ def available_backends() -> tuple[str, ...]:
     "native" is the compiled extension with the widest instructions this processor has, i.e. the same as the first of
     "native-avx512", "native-avx2" and "native-portable" that follows it; "numpy" is the plain reference.
     """
-    return ("numpy",) if _native is None else ("native", *_native_backends(), "numpy")
+    return ("numpy",) if native is None else ("native", *_native_backends(), "numpy")
 
 
 @cache
 def _native_backends() -> tuple[str, ...]:
-    return _native.backends()
+    return native.backends()
 
 
 def warn_if_slow() -> None:
@@ -82,7 +74,7 @@ def _warn_slow() -> None:
 
 def _choose_backend(backend: str) -> str:
     if backend == "auto":
-        backend = os.environ.get(BACKEND_VARIABLE, "auto")
+        backend = backend_of_environment()
     available = available_backends()
     if backend == "auto":
         warn_if_slow()
@@ -227,11 +219,11 @@ def _numpy(image: NDArray[np.uint8], pixels: NDArray[np.int32], spec: SSGSpec, o
 
 
 @lru_cache(maxsize=64)
-def _kernel(spec: SSGSpec, backend: str) -> _native.Kernel:
+def _kernel(spec: SSGSpec, backend: str) -> native.Kernel:
     """What compiled code needs to know of a spec."""
     sizes = (spec.search_size, spec.window_size, spec.search_stride, spec.boundary == "zero")
     table = code_table(spec)
-    return _native.Kernel(backend, *sizes, spec.ssd_scale / 255**2, table.shift, table.first, table.thresholds)
+    return native.Kernel(backend, *sizes, spec.ssd_scale / 255**2, table.shift, table.first, table.thresholds)
 
 
 def _call_native(  # noqa: PLR0913 - passed on

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ssl_data.kernels.ssg import BACKEND_VARIABLE
-
-try:
-    from ssl_data.kernels import _native
-except ImportError:  # see ssl_data.kernels.ssg
-    _native = None  # type: ignore[assignment]
+from ssl_data.kernels.extension import backend_of_environment, native, use_native
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,12 +47,11 @@ def turn_graphs(
     The same as ``out[places] = turn.graphs(graphs[rows])``, which is what happens without the compiled extension or
     with the environment variable ``SSL_DATA_BACKEND`` at "numpy"; in one pass where it is compiled.
     """
-    backend = os.environ.get(BACKEND_VARIABLE, "auto")
-    if _native is None or backend == "numpy":
+    if not use_native():
         out[places] = turn.graphs(graphs[rows])
         return
     columns = None if turn.is_identity else _columns(turn, out.shape[1])
-    _native.turn_graphs(graphs, rows, places, columns, out, backend == "native-portable")
+    native.turn_graphs(graphs, rows, places, columns, out, backend_of_environment() == "native-portable")
 
 
 def unit_range(image: NDArray[np.uint8], turn: Dihedral, out: NDArray[np.float32]) -> None:
@@ -71,7 +64,7 @@ def unit_range(image: NDArray[np.uint8], turn: Dihedral, out: NDArray[np.float32
     out : float32 (3, H, W), or (3, W, H) if transposed
         C-contiguous. Exactly ``image / 255`` in float32.
     """
-    if _native is None or os.environ.get(BACKEND_VARIABLE, "auto") == "numpy":
+    if not use_native():
         np.divide(turn.image(image).transpose(2, 0, 1), np.float32(255), out=out)
         return
-    _native.unit_range(image, turn.hflip, turn.vflip, turn.transpose, out)
+    native.unit_range(image, turn.hflip, turn.vflip, turn.transpose, out)

@@ -190,7 +190,8 @@ def _loading(sums: Sums, crop: Crop) -> Loading:
         num_graphs=num_graphs,
         num_computed=num_computed,
         num_bytes={
-            compression: _mean_crop_bytes(sums.encoded_with(compression), compression) for compression in COMPRESSIONS
+            compression: sum(_crop_bytes(patch, cost, compression) for patch, cost in crops) / count
+            for compression in COMPRESSIONS
         },
         read_seconds={
             compression: decoded * sums.decode_seconds_per_chunk(compression) + num_computed * kernel
@@ -198,11 +199,6 @@ def _loading(sums: Sums, crop: Crop) -> Loading:
         },
         compute_seconds=num_graphs * kernel + sums.mask_seconds_per_patch * (crop.size / side) ** 2,
     )
-
-
-def _mean_crop_bytes(patches: Sequence[MeasuredPatch], compression: Compression) -> float:
-    num_bytes = [_crop_bytes(patch, cost, compression) for patch in patches for cost in patch.crops]
-    return sum(num_bytes) / max(len(num_bytes), 1)
 
 
 def _crop_bytes(patch: MeasuredPatch, cost: CropCost, compression: Compression) -> float:

@@ -51,26 +51,20 @@ class Sums:
         ]
         return estimate_total(clusters, num_clusters=self.work.num_images, total_size=self.work.num_patches)
 
-    def encoded_with(self, compression: Compression) -> list[MeasuredPatch]:
-        """The measured patches on which a preset was tried."""
-        return [patch for patch in self.patches if compression in patch.arrays[SSG]]
-
     def _per_chunk(self, compression: Compression, value: Callable[[EncodedArray], float]) -> Figure:
         """A value of the measured patches' graphs, by the chunk."""
-        patches = self.encoded_with(compression)
-        encoded = sum(patch.num_chunks_encoded for patch in patches)
+        encoded = sum(patch.num_chunks_encoded for patch in self.patches)
         share = encoded / self.chunks.value if self.chunks.value else 1.0
-        values = [value(patch.arrays[SSG][compression]) for patch in patches]
-        return estimate_ratio(values, [patch.num_chunks for patch in patches], drawn_share=share)
+        values = [value(patch.arrays[SSG][compression]) for patch in self.patches]
+        return estimate_ratio(values, [patch.num_chunks for patch in self.patches], drawn_share=share)
 
-    def _per_patch(self, patches: Sequence[MeasuredPatch], value: Callable[[MeasuredPatch], float]) -> Figure:
-        share = len(patches) / self.kept.value if self.kept.value else 1.0
-        return estimate_ratio([value(patch) for patch in patches], [1] * len(patches), drawn_share=share)
+    def _per_patch(self, value: Callable[[MeasuredPatch], float]) -> Figure:
+        share = len(self.patches) / self.kept.value if self.kept.value else 1.0
+        return estimate_ratio([value(patch) for patch in self.patches], [1] * len(self.patches), drawn_share=share)
 
     def array_bytes(self, compression: Compression) -> dict[str, Figure]:
         """Size of every array, indices included."""
         sizes = {}
-        patches = self.encoded_with(compression)
         for layout in array_layouts(self.plan.store.spec, self.work.num_patches):
             per_axis = (shard // chunk for shard, chunk in zip(layout.shard_shape, layout.chunk_shape, strict=True))
             index = Figure(value=float(self.work.num_shards * index_bytes(math.prod(per_axis))))
@@ -78,7 +72,7 @@ class Sums:
                 per_chunk = self._per_chunk(compression, lambda array: array.num_bytes)
                 sizes[layout.name] = per_chunk.times(self.chunks) + index
             else:
-                per_patch = self._per_patch(patches, partial(_num_bytes, name=layout.name, compression=compression))
+                per_patch = self._per_patch(partial(_num_bytes, name=layout.name, compression=compression))
                 sizes[layout.name] = per_patch.times(self.kept) + index
         return sizes
 
@@ -86,22 +80,21 @@ class Sums:
         """Processor time to compress everything."""
         graphs = self._per_chunk(compression, lambda array: array.encode_seconds).value
         images = self._per_patch(
-            self.encoded_with(compression),
             lambda patch: sum(array[compression].encode_seconds for name, array in patch.arrays.items() if name != SSG),
         ).value
         return graphs * self.chunks.value + images * self.kept.value
 
+    def _per_graph(self, seconds: Sequence[float]) -> float:
+        return estimate_ratio(seconds, [patch.num_graphs for patch in self.patches], drawn_share=1.0).value
+
     @property
     def kernel_seconds_per_graph(self) -> float:
         """To compute one."""
-        seconds = [patch.seconds["kernel"] for patch in self.patches]
-        return estimate_ratio(seconds, [patch.num_graphs for patch in self.patches], drawn_share=1.0).value
+        return self._per_graph([patch.seconds["kernel"] for patch in self.patches])
 
     def decode_seconds_per_graph(self, compression: Compression) -> float:
         """To decode one, with its share of the chunk that is filled up."""
-        patches = self.encoded_with(compression)
-        seconds = [patch.arrays[SSG][compression].decode_seconds for patch in patches]
-        return estimate_ratio(seconds, [patch.num_graphs for patch in patches], drawn_share=1.0).value
+        return self._per_graph([patch.arrays[SSG][compression].decode_seconds for patch in self.patches])
 
     def decode_seconds_per_chunk(self, compression: Compression) -> float:
         """To decode one chunk of graphs."""
@@ -128,7 +121,7 @@ class Sums:
             "decode": self._image_seconds("decode", lambda image: image.num_pixels) * work.decoded_pixels(1),
             "resize": self._image_seconds("resize", lambda image: image.num_resized_pixels) * work.resized_pixels,
             "mask": self.mask_seconds_per_patch * work.num_patches,
-            "lq": self._per_patch(self.patches, lambda patch: patch.seconds.get("lq", 0.0)).value * self.kept.value,
+            "lq": self._per_patch(lambda patch: patch.seconds.get("lq", 0.0)).value * self.kept.value,
             "kernel": self.kernel_seconds_per_graph * self.graphs.value,
             "hash": rates.hash_seconds_per_byte * hashed,
             "write": rates.write_seconds_per_byte * stored_bytes,

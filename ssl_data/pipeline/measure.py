@@ -47,9 +47,6 @@ __all__ = [
 
 _CHUNKS_PER_ARRAY = 4
 """Chunks of an array of a patch that are encoded."""
-_STRONGEST: Compression = "small"
-_STRONGEST_EVERY = 4
-"""The strongest preset takes longer than all the rest: unless it is asked for, it is tried on one patch in so many."""
 _CROPS_PER_PATCH = 4
 _LEAST_IMAGES = 2
 
@@ -75,7 +72,7 @@ class MeasuredPatch:
     seconds: Mapping[str, float]
     """By stage: "lq", "kernel"."""
     arrays: Mapping[str, Mapping[Compression, EncodedArray]]
-    """By name of the array; every preset is there, the strongest perhaps not."""
+    """By name of the array."""
     crops: tuple[CropCost, ...]
 
 
@@ -132,9 +129,9 @@ def measure_images(
     """
     began, done = time.monotonic(), []
     _warm_up(spec)
-    for number, draw in enumerate(draws):
+    for draw in draws:
         rng = np.random.default_rng((seed, draw.index))
-        done.append(_Measurement(images[draw.index], draw, number, spec, crop, rng).run())
+        done.append(_Measurement(images[draw.index], draw, spec, crop, rng).run())
         if on_image is not None:
             on_image(len(done))
         if len(done) >= _LEAST_IMAGES and time.monotonic() - began > seconds:
@@ -149,7 +146,7 @@ def _warm_up(spec: BuildSpec) -> None:
     pixels = edge_pixels(edge_mask(gt) | True, edge_stride=spec.edge.edge_stride)[:1]
     for block in graph_blocks(gt, pixels, spec, 1):
         for compression in COMPRESSIONS:
-            CodecTrial(compression).run(np.ascontiguousarray(block))
+            CodecTrial(compression, graphs=True).run(np.ascontiguousarray(block))
 
 
 @dataclass
@@ -158,8 +155,6 @@ class _Measurement:
 
     cuts: Sequence[Cut]
     draw: ImageDraw
-    number: int
-    """How many images have been looked at before."""
     spec: BuildSpec
     crop: Crop
     rng: np.random.Generator
@@ -186,8 +181,7 @@ class _Measurement:
                 kept = num_edge_pixels >= self.spec.filter.min_edge_density * mask.size
                 counts.append(PatchCount(num_edge_pixels=num_edge_pixels, num_graphs=len(pixels), kept=kept))
                 if kept and number in self.draw.measured:
-                    presets = self._presets(with_strongest=(self.number + len(patches)) % _STRONGEST_EVERY == 0)
-                    patches.append(self._measure_patch(gt, mask, pixels, presets))
+                    patches.append(self._measure_patch(gt, mask, pixels))
         return MeasuredImage(
             index=self.draw.index,
             num_patches=sum(len(cut.corners) for cut in self.cuts),
@@ -224,7 +218,7 @@ class _Measurement:
                 yield number, gt, mask
 
     def _measure_patch(
-        self, gt: NDArray[np.uint8], mask: NDArray[np.bool_], pixels: NDArray[np.int32], presets: Sequence[Compression]
+        self, gt: NDArray[np.uint8], mask: NDArray[np.bool_], pixels: NDArray[np.int32]
     ) -> MeasuredPatch:
         timer = StageTimer()
         layouts = {layout.name: layout for layout in array_layouts(self.spec, 1)}
@@ -236,11 +230,11 @@ class _Measurement:
         encoded = {}
         for name, array in arrays.items():
             tiles = list(image_chunks(array, layouts[name].chunk_shape[1]))
-            encoded[name] = self._encode(tiles, len(tiles), presets)
+            encoded[name] = self._encode(tiles, len(tiles))
         blocks = _timed(graph_blocks(gt, pixels, self.spec, 1), timer, "kernel")
         num_chunks = -(-len(pixels) // chunk_rows)
         chunks = (chunk for block in blocks for chunk in row_chunks(block, chunk_rows))
-        encoded[SSG] = self._encode(chunks, num_chunks, presets)
+        encoded[SSG] = self._encode(chunks, num_chunks, graphs=True)
         return MeasuredPatch(
             num_graphs=len(pixels),
             num_chunks=num_chunks,
@@ -251,26 +245,23 @@ class _Measurement:
         )
 
     def _encode(
-        self, chunks: Iterable[NDArray[Any]], num_chunks: int, presets: Sequence[Compression]
+        self, chunks: Iterable[NDArray[Any]], num_chunks: int, *, graphs: bool = False
     ) -> dict[Compression, EncodedArray]:
         """Encode some chunks of an array, and decode them; figures are for all of its chunks.
 
-        Each as soon as it is there, while it is in the processor's cache: as in a build.
+        Each as soon as it is there, while it is in the processor's cache, and with the preset asked for first: as in a
+        build.
         """
+        asked = self.spec.store.compression
         chosen = set(spread(num_chunks, _CHUNKS_PER_ARRAY, self.rng))
-        trials = [CodecTrial(preset) for preset in presets]
+        presets = sorted(COMPRESSIONS, key=lambda preset: preset != asked)
+        trials = [CodecTrial(preset, graphs=graphs) for preset in presets]
         for place, chunk in enumerate(chunks):
             if place in chosen:
                 for trial in trials:
                     trial.run(np.ascontiguousarray(chunk))
         times = num_chunks / max(len(chosen), 1)
         return {trial.compression: trial.result(times) for trial in trials}
-
-    def _presets(self, *, with_strongest: bool) -> list[Compression]:
-        """Those to be tried: first the one asked for, while the caches hold what they hold in a build."""
-        asked = self.spec.store.compression
-        others = (preset for preset in COMPRESSIONS if preset != asked)
-        return [asked, *(preset for preset in others if with_strongest or preset != _STRONGEST)]
 
 
 def _timed(blocks: Iterator[NDArray[Any]], timer: StageTimer, stage: str) -> Iterator[NDArray[Any]]:

@@ -2,7 +2,8 @@
 
 Blosc and plain Zstandard decode most flipped bytes without complaint, so Blosc chunks are followed by a CRC-32C and
 Zstandard frames carry their own content checksum. Values of two bytes go through Blosc, which first puts all their
-lower bytes together and all their upper ones.
+lower bytes together and all their upper ones. With the preset "small", graph codes of one byte are stored as
+`differences` (see `ssl_data.store.gradient`); Zarr knows nothing of that step, the array's attributes describe it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import numpy as np
 from numcodecs.blosc import Blosc, decompress
 from numcodecs.zstd import Zstd
 
-from ssl_data.config import Compression
+from ssl_data.config import STORED_AS_DIFFERENCES, Compression
 from ssl_data.errors import StoreCorruptError, StoreError
+from ssl_data.store.gradient import differences, restore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["ChunkCodec", "chunk_codec", "codec_from_metadata", "crc32c"]
 
-_ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 19}
+_ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 12}
 _BLOSC_ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 7}  # Zstandard's own levels 1 and 13
 _LZ4_LEVEL = 9  # of Blosc: smaller than its default of 5 by 7 %, and read faster
 _CRC_BYTES = 4
@@ -111,6 +113,22 @@ class _BloscCodec:
         return [{"name": "blosc", "configuration": blosc}, {"name": "crc32c"}]
 
 
+@dataclass(frozen=True)
+class _DifferenceCodec:
+    inner: ChunkCodec
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        return self.inner.encode(differences(chunk))
+
+    def decode_into(self, encoded: bytes | memoryview, out: NDArray[Any]) -> None:
+        self.inner.decode_into(encoded, out)
+        restore(out)
+
+    @property
+    def metadata(self) -> list[dict[str, Any]]:
+        return self.inner.metadata
+
+
 def _zstd_content_size(frame: bytes | memoryview) -> int:
     """The decompressed size that a Zstandard frame announces (RFC 8878, section 3.1.1.1); -1 where it announces none.
 
@@ -132,8 +150,14 @@ def _check_size(num_bytes: int, out: NDArray[Any]) -> None:
         raise StoreCorruptError(f"a chunk holds {num_bytes} bytes instead of {out.nbytes}")
 
 
-def chunk_codec(compression: Compression, item_bytes: int = 1) -> ChunkCodec:
-    """The codec behind a compression preset, for values of one or two bytes."""
+def chunk_codec(compression: Compression, item_bytes: int = 1, *, graphs: bool = False) -> ChunkCodec:
+    """The codec behind a compression preset, for values of one or two bytes; for `graphs`, or for images and masks."""
+    codec = _byte_codec(compression, item_bytes)
+    has_differences = graphs and item_bytes == 1 and compression in STORED_AS_DIFFERENCES
+    return _DifferenceCodec(codec) if has_differences else codec
+
+
+def _byte_codec(compression: Compression, item_bytes: int) -> ChunkCodec:
     if compression == "fast":
         return _BloscCodec("lz4", _LZ4_LEVEL, item_bytes)
     if item_bytes > 1:
@@ -141,7 +165,7 @@ def chunk_codec(compression: Compression, item_bytes: int = 1) -> ChunkCodec:
     return _ZstdCodec(level=_ZSTD_LEVELS[compression])
 
 
-def codec_from_metadata(codecs: list[dict[str, Any]], item_bytes: int = 1) -> ChunkCodec:
+def codec_from_metadata(codecs: list[dict[str, Any]], item_bytes: int = 1, *, graphs: bool = False) -> ChunkCodec:
     """The codec that reads chunks written with these Zarr v3 codecs (``bytes`` first).
 
     Raises
@@ -151,7 +175,7 @@ def codec_from_metadata(codecs: list[dict[str, Any]], item_bytes: int = 1) -> Ch
     """
     to_bytes = {"name": "bytes"} if item_bytes == 1 else {"name": "bytes", "configuration": {"endian": "little"}}
     for compression in get_args(Compression):
-        candidate = chunk_codec(compression, item_bytes)
+        candidate = chunk_codec(compression, item_bytes, graphs=graphs)
         if codecs == [to_bytes, *candidate.metadata]:
             return candidate
     raise StoreError(f"unknown chunk codecs {codecs}: the store was written by another version or another program")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ssl_data.config import CODE_TYPES, LARGEST_CODES
+from ssl_data.config import CODE_TYPES, LARGEST_CODES, STORED_AS_DIFFERENCES
 from ssl_data.geometry.shards import num_shards, rows_per_shard
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ __all__ = [
     "unfinished_shard",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 ATTRIBUTE = "ssl_data"
 """Key of this format's description in the attributes of the root group."""
 
@@ -160,6 +160,14 @@ def _describe(quantization: Quantization) -> dict[str, str]:
     }
 
 
+def _prediction(spec: BuildSpec) -> dict[str, Any]:
+    if spec.store.compression not in STORED_AS_DIFFERENCES or CODE_TYPES[spec.store.quantization] != "uint8":
+        return {}
+    side, sums = spec.ssg.positions_per_side, "cumsum(axis=1, dtype=uint8).cumsum(axis=2, dtype=uint8)"
+    decode = f"q = d.reshape(-1, {side}, {side}).{sums}.reshape(-1, {side**2}), in which sums wrap around"
+    return {"prediction": {"name": "gradient", "decode": decode}}
+
+
 def array_layouts(spec: BuildSpec, num_slots: int) -> tuple[ArrayLayout, ...]:
     """The sharded arrays of a store with that many patch slots, in the order in which a shard's files are written."""
     side, per_shard = spec.patch.patch_size, spec.store.patches_per_shard
@@ -193,6 +201,7 @@ def array_layouts(spec: BuildSpec, num_slots: int) -> tuple[ArrayLayout, ...]:
                 "description": "self-similarity graphs of the edge pixels, one row each; "
                 "rows start[i] : start[i] + count[i] belong to patch i, in row-major order of its edge pixels",
                 "quantization": _describe(spec.store.quantization),
+                **_prediction(spec),
             },
         )
     )

@@ -102,7 +102,8 @@ def _zarr_files(layouts: Iterable[ArrayLayout], plan: StorePlan) -> dict[str, by
 
 
 def _codec(layout: ArrayLayout, plan: StorePlan) -> ChunkCodec:
-    return chunk_codec(plan.spec.store.compression, np.dtype(layout.dtype).itemsize)
+    item_bytes = np.dtype(layout.dtype).itemsize
+    return chunk_codec(plan.spec.store.compression, item_bytes, graphs=layout.name == SSG)
 
 
 def image_chunks(image: NDArray[Any], tile: int) -> Iterator[NDArray[Any]]:

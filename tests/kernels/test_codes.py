@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from ssl_data.config import CODE_TYPES, LARGEST_CODES, SSGSpec
 from ssl_data.kernels.codes import graph_codes
+from ssl_data.kernels.extension import BACKEND_VARIABLE
 from ssl_data.kernels.quantize import codes_from_ssd
 from ssl_data.kernels.reference import ssd_numpy
-from ssl_data.kernels.ssg import BACKEND_VARIABLE, available_backends
+from ssl_data.kernels.ssg import available_backends
 from ssl_data.testing import synthetic_image
 
 SMALL = SSGSpec(search_size=5, window_size=3)

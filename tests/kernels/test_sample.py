@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_data.geometry.positions import Dihedral, Window, interior_window
+from ssl_data.kernels.extension import BACKEND_VARIABLE
 from ssl_data.kernels.sample import sample_pixels
-from ssl_data.kernels.ssg import BACKEND_VARIABLE, available_backends
+from ssl_data.kernels.ssg import available_backends
 from ssl_data.kernels.turn import turn_graphs, unit_range
 
 turns = st.builds(Dihedral, hflip=st.booleans(), vflip=st.booleans(), transpose=st.booleans())

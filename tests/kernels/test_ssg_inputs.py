@@ -10,6 +10,7 @@ import pytest
 from ssl_data.config import SSGSpec
 from ssl_data.errors import InputError
 from ssl_data.kernels import ssg
+from ssl_data.kernels.extension import BACKEND_VARIABLE
 from ssl_data.kernels.reference import ssd_numpy
 from ssl_data.kernels.ssg import SlowBackendWarning, available_backends, self_similarity_graph
 
@@ -22,8 +23,8 @@ each_backend = pytest.mark.parametrize("backend", available_backends())
 
 @pytest.fixture
 def without_extension(monkeypatch):
-    monkeypatch.setattr(ssg, "_native", None)
-    monkeypatch.delenv(ssg.BACKEND_VARIABLE, raising=False)
+    monkeypatch.setattr(ssg, "native", None)
+    monkeypatch.delenv(BACKEND_VARIABLE, raising=False)
     ssg._warn_slow.cache_clear()
     yield
     ssg._warn_slow.cache_clear()
@@ -88,20 +89,20 @@ def test_refuses_an_unknown_backend():
 
 
 def test_refuses_an_unknown_backend_of_the_environment(monkeypatch):
-    monkeypatch.setenv(ssg.BACKEND_VARIABLE, "cuda")
+    monkeypatch.setenv(BACKEND_VARIABLE, "cuda")
     with pytest.raises(InputError, match="got 'cuda'"):
         self_similarity_graph(IMAGE, PIXELS)
 
 
 @each_backend
 def test_environment_chooses_the_backend(backend, monkeypatch):
-    monkeypatch.setenv(ssg.BACKEND_VARIABLE, backend)
+    monkeypatch.setenv(BACKEND_VARIABLE, backend)
     assert ssg._choose_backend("auto") == backend
 
 
 @each_backend
 def test_an_argument_goes_before_the_environment(backend, monkeypatch):
-    monkeypatch.setenv(ssg.BACKEND_VARIABLE, "cuda")
+    monkeypatch.setenv(BACKEND_VARIABLE, "cuda")
     assert ssg._choose_backend(backend) == backend
 
 

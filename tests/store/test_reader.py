@@ -72,19 +72,28 @@ def test_another_program_needs_only_zarr(store):
 
 
 @pytest.mark.parametrize("compression", ["fast", "balanced", "small"])
-def test_twelve_bits_read_the_same_by_plain_zarr(tmp_path, compression):
-    store = tiny_store(tmp_path, quantization="sqrt12", compression=compression)
+@pytest.mark.parametrize("quantization", ["sqrt8", "sqrt12"])
+def test_all_kinds_of_codes_read_the_same_by_plain_zarr(tmp_path, quantization, compression):
+    store = tiny_store(tmp_path, quantization=quantization, compression=compression)
     group = zarr.open_group(store.root, mode="r")
-    start, count = group["start"][:], group["count"][:]
-    assert group["ssg"].dtype == np.uint16
-    assert group["ssg"].attrs["quantization"]["decode"].startswith("S = (q / 4095)**2")
+    start, count, rows = group["start"][:], group["count"][:], group["ssg"]
+    dtype, largest = {"sqrt8": (np.uint8, 255), "sqrt12": (np.uint16, 4095)}[quantization]
+    assert rows.dtype == dtype
+    assert rows.attrs["quantization"]["decode"].startswith(f"S = (q / {largest})**2")
     for index in range(store.num_patches):
         patch = store.read(index)
         ssd = self_similarity_graph(patch["gt"], patch["pixels"], output="ssd")
-        codes = codes_from_ssd(ssd, store.spec, "sqrt12")
-        assert patch["ssg"].dtype == np.uint16
+        codes = codes_from_ssd(ssd, store.spec, quantization)
+        assert patch["ssg"].dtype == dtype
         assert (patch["ssg"] == codes).all()
-        assert (group["ssg"][start[index] : start[index] + count[index]] == codes).all()
+        found = rows[start[index] : start[index] + count[index]]
+        if "prediction" in rows.attrs:
+            sums = "cumsum(axis=1, dtype=uint8).cumsum(axis=2, dtype=uint8)"
+            text = f"q = d.reshape(-1, 25, 25).{sums}.reshape(-1, 625), in which sums wrap around"
+            assert rows.attrs["prediction"] == {"name": "gradient", "decode": text}
+            found = found.reshape(-1, 25, 25).cumsum(axis=1, dtype=dtype).cumsum(axis=2, dtype=dtype).reshape(-1, 625)
+        assert (found == codes).all()
+    assert ("prediction" in rows.attrs) == (compression == "small" and quantization == "sqrt8")
     assert verify_store(store.root, deep=True) == []
 
 
@@ -185,8 +194,8 @@ def test_an_unfinished_build_is_refused(damaged):
 
 def test_another_format_version_is_refused(damaged):
     path = damaged / "zarr.json"
-    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
-    with pytest.raises(StoreMismatchError, match="format_version 3"):
+    path.write_text(path.read_text().replace('"format_version": 3', '"format_version": 4'))
+    with pytest.raises(StoreMismatchError, match="format_version 4"):
         open_store(damaged)
 
 
