@@ -352,7 +352,7 @@ class BuildConfig:
     dataset: str
     """Name of a known dataset, a directory of images, or a dataset file (``.yaml``)."""
     out: str
-    """Where the store goes."""
+    """Where the store goes: a folder, or a URL of an object store (s3://, gs://, az://)."""
     root: str | None = None
     """Folder that holds the datasets' folders; the environment variable ``SSL_DATA_ROOT`` where not given."""
     strict: bool = False
@@ -393,7 +393,6 @@ class BuildConfig:
             _require(
                 self, name, isinstance(getattr(self, name), str) and bool(getattr(self, name)), "be a non-empty string"
             )
-        _require(self, "out", "://" not in self.out, "be a local folder")
         _require(self, "masks", self.masks != "", "be a folder")
         if self.edge.masks == "given" and self.masks is None:
             raise ConfigError("BuildConfig.masks must name the folder of the given masks, got None")

@@ -72,10 +72,6 @@ from ssl_data.errors import ConfigError
         (lambda: BuildConfig(dataset="", out="x"), "BuildConfig.dataset must be a non-empty string, got ''"),
         (lambda: SSGSpec(bandwidth=True), "SSGSpec.bandwidth must be a finite number > 0, got True"),
         (
-            lambda: BuildConfig(dataset="x", out="s3://bucket/x"),
-            "BuildConfig.out must be a local folder, got 's3://bucket/x'",
-        ),
-        (
             lambda: BuildSpec(ssg=SSGSpec(search_size=7, window_size=11)),
             (
                 "SSGSpec.window_size must not exceed search_size in a store with boundary 'zero', got 11 and 7: "

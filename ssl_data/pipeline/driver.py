@@ -11,35 +11,36 @@ from ssl_data.pipeline.job import ShardResult, summarize
 from ssl_data.pipeline.last_image import forget_last_image
 from ssl_data.pipeline.monitor import Monitor
 from ssl_data.pipeline.report import add_result, sum_up
-from ssl_data.store.finalize import committed_record
-from ssl_data.store.layout import WORK_DIR
+from ssl_data.store.finalize import committed_records
+from ssl_data.store.layout import record_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from ssl_data.pipeline.executors import Executor
     from ssl_data.pipeline.plan import ShardJob
     from ssl_data.pipeline.report import ProgressFunction
     from ssl_data.store.plan import StorePlan
+    from ssl_data.store.target import Claim, Target
 
 __all__ = ["committed_results", "make_shards"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Steering:
     """How a run is followed, and how much it puts up with; nothing of it shows in the store."""
 
     progress: ProgressFunction | None = None
     retries: int = DEFAULT_RETRIES
     """Further attempts to make a shard that fails."""
+    num_done: int | None = None
+    """Shards that are there; None before the run has looked."""
 
 
-def committed_results(root: Path, plan: StorePlan, shards: Iterable[int] | None = None) -> dict[int, ShardResult]:
+def committed_results(target: Target, plan: StorePlan, shards: Iterable[int] | None = None) -> dict[int, ShardResult]:
     """The results of those of some shards, or of all, that are committed under this plan."""
     chosen = range(plan.num_shards) if shards is None else shards
-    records = {shard: committed_record(root, plan, shard) for shard in chosen}
-    return {shard: summarize(record) for shard, record in records.items() if record is not None}
+    return {shard: summarize(record) for shard, record in committed_records(target, plan, chosen).items()}
 
 
 def make_shards(
@@ -47,6 +48,7 @@ def make_shards(
     reused: Mapping[int, ShardResult],
     executor: Executor,
     steering: Steering,
+    claim: Claim,
 ) -> list[ShardResult]:
     """Make those shards that were not there; return their results.
 
@@ -54,21 +56,28 @@ def make_shards(
     ------
     BuildError
         If a shard could not be made in any of its attempts.
+    StoreLockedError
+        If the claim on the store was lost.
     """
     missing = [job for job in jobs if job.shard not in reused]
     if not missing:
         return []
     so_far = sum_up(reused.values(), len(jobs))
+    steering.num_done = so_far.done
     results = []
-    work_dir = missing[0].work_dir or missing[0].root / WORK_DIR
+    target = missing[0].target
+    for path in target.sizes(record_path(job.shard) for job in missing):
+        target.remove(path)  # of a shard that lost files, or of other contents
     try:
-        with Monitor(work_dir, num_shards=len(jobs), num_reused=len(jobs) - len(missing)) as monitor:
+        with Monitor(target, claim.work, num_shards=len(jobs), num_reused=len(jobs) - len(missing)) as monitor:
             for outcome in executor.run(partial(attempt_shard, retries=steering.retries), missing):
+                claim.check()
                 monitor.record(outcome)
                 if outcome.result is None:
                     raise outcome.failures[-1].to_error()
                 results.append(outcome.result)
                 so_far = add_result(so_far, outcome.result)
+                steering.num_done = so_far.done
                 if steering.progress is not None:
                     steering.progress(so_far)
     finally:

@@ -81,7 +81,7 @@ def run_shard(job: ShardJob) -> ShardResult:
     BuildError
         If a source is no longer what the plan was made from.
     """
-    with ShardSink(job.root, job.plan, job.shard, job.work_dir) as sink:
+    with ShardSink(job.target, job.plan, job.shard, job.work) as sink:
         patches: list[PatchRecord] = []
         for source, tasks in groupby(job.tasks, key=lambda task: task.source):
             try:

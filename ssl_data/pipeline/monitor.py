@@ -14,19 +14,18 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from ssl_data.errors import StoreError
 from ssl_data.store.layout import unfinished_shard
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ssl_data.pipeline.attempts import Failure, ShardOutcome
+    from ssl_data.store.target import Target
 
 __all__ = ["PROGRESS_NAME", "Monitor", "running_shards"]
 
 PROGRESS_NAME = "progress.json"
 STALL_SECONDS = 600.0
 """After so long without a finished shard, the build says so, and which shards are in hand."""
-_INTERVAL_SECONDS = 2.0
 
 _logger = logging.getLogger("ssl_data.build")
 _logger.addHandler(logging.NullHandler())  # nobody listening is no reason to print
@@ -37,8 +36,10 @@ class Monitor:
 
     Parameters
     ----------
-    work_dir : Path
-        Folder of the unfinished files of the run.
+    target : Target
+        The store.
+    work : str
+        The work folder of the run.
     num_shards, num_reused : int
         Shards of the run, and those of them that are there already.
     stall_seconds : float
@@ -46,9 +47,9 @@ class Monitor:
     """
 
     def __init__(
-        self, work_dir: Path, *, num_shards: int, num_reused: int, stall_seconds: float = STALL_SECONDS
+        self, target: Target, work: str, *, num_shards: int, num_reused: int, stall_seconds: float = STALL_SECONDS
     ) -> None:
-        self._work_dir = work_dir
+        self._target, self._work = target, work
         self._stall_seconds = stall_seconds
         self._began = self._last_progress = time.time()
         self._num_shards, self._num_reused, self._num_made = num_shards, num_reused, 0
@@ -70,7 +71,7 @@ class Monitor:
         if self._failed:
             self._write()
         else:
-            (self._work_dir / PROGRESS_NAME).unlink(missing_ok=True)
+            self._tell(None)
         if kind is None:
             self._log(logging.INFO, "end", num_made=self._num_made)
         else:
@@ -91,12 +92,12 @@ class Monitor:
             self._log(logging.INFO, "shard-made", **made, seconds=round(outcome.seconds, 3))
 
     def _watch(self) -> None:
-        while not self._stop.wait(min(_INTERVAL_SECONDS, self._stall_seconds)):
+        while not self._stop.wait(min(self._target.news_seconds, self._stall_seconds)):
             self._write()
             still = time.time() - self._last_progress
             if still >= self._stall_seconds:
                 self._last_progress = time.time()  # to be said again after as long
-                running = running_shards(self._work_dir)
+                running = self._running()
                 names = ", ".join(map(str, running)) or "none that has begun to write"
                 message = f"no shard was finished for {still:.0f} s; in hand: {names}"
                 self._log(logging.WARNING, "stalled", message, seconds=round(still), running=running)
@@ -115,18 +116,26 @@ class Monitor:
                 for failure in list(self._failed.values())
             ],
         }
-        place = self._work_dir / PROGRESS_NAME
+        self._tell(json.dumps(progress).encode())
+
+    def _tell(self, news: bytes | None) -> None:
         try:
-            place.with_suffix(".new").write_text(json.dumps(progress), encoding="utf-8")
-            place.with_suffix(".new").replace(place)
-        except OSError as error:
-            self._log(logging.WARNING, "no-progress-file", f"{place} cannot be written: {error.strerror}")
+            self._target.tell(self._work, PROGRESS_NAME, news)
+        except (OSError, StoreError) as error:
+            place = self._target.name(f"{self._work}/{PROGRESS_NAME}")
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            self._log(logging.WARNING, "no-progress-file", f"{place} cannot be written: {why}")
+
+    def _running(self) -> list[int]:
+        try:
+            return running_shards(self._target, self._work)
+        except StoreError:
+            return []  # what is not known is not said
 
     def _log(self, level: int, event: str, message: str = "", **fields: Any) -> None:  # noqa: ANN401 - JSON values
         _logger.log(level, message or event, extra={"event": {"event": event, **fields}})
 
 
-def running_shards(work_dir: Path) -> list[int]:
+def running_shards(target: Target, work: str) -> list[int]:
     """Shards with unfinished files in a work folder: those that are being made, where a builder is at work."""
-    names = (entry.name for entry in work_dir.iterdir()) if work_dir.is_dir() else ()
-    return sorted({shard for shard in map(unfinished_shard, names) if shard is not None})
+    return sorted({shard for shard in map(unfinished_shard, target.unfinished(work)) if shard is not None})

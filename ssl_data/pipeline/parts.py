@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_data.errors import BuildInterruptedError, ConfigError, StoreIncompleteError, StoreNotFoundError
@@ -18,14 +17,14 @@ from ssl_data.kernels.ssg import warn_if_slow
 from ssl_data.pipeline.attempts import DEFAULT_RETRIES
 from ssl_data.pipeline.driver import Steering, committed_results, make_shards
 from ssl_data.pipeline.executors import make_executor
-from ssl_data.pipeline.place import adopt_label, refuse_foreign, refuse_other_build, remove_leftovers, sweep
+from ssl_data.pipeline.place import adopt_label, refuse_foreign, refuse_other_build, remove_leftovers
 from ssl_data.pipeline.plan import shard_jobs
 from ssl_data.pipeline.report import BuildReport, PartReport, report_build, sum_up
 from ssl_data.pipeline.retry import end_replacement
 from ssl_data.pipeline.run import make_build_plan
 from ssl_data.store.finalize import finalize_store, is_intact, list_missing, missing_shards
-from ssl_data.store.layout import PLAN_PATH, ROOT_METADATA, WORK_DIR
-from ssl_data.store.lock import build_lock, frame_lock, part_lock
+from ssl_data.store.layout import PLAN_PATH, ROOT_METADATA
+from ssl_data.store.locate import open_target
 from ssl_data.store.plan import StorePlan, read_plan
 from ssl_data.store.writer import prepare_store
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from ssl_data.pipeline.job import ShardResult
     from ssl_data.pipeline.plan import BuildPlan
     from ssl_data.pipeline.report import ProgressFunction
+    from ssl_data.store.target import Target
 
 __all__ = ["Part", "build_part", "finalize"]
 
@@ -111,12 +111,12 @@ def build_part(
 def _build_part(config: BuildConfig, part: Part, executor: Executor, steering: Steering) -> PartReport:
     began = time.monotonic()
     warn_if_slow()
-    root = Path(config.out).absolute()  # workers may run in another folder
-    end_replacement(root)
-    refuse_foreign(root)
+    target = open_target(config.out)
+    end_replacement(target)
+    refuse_foreign(target)
     plan = make_build_plan(config, steering.progress)
-    refuse_other_build(root, plan)
-    reused, made = _make_part(root, plan, part, executor, steering)
+    refuse_other_build(target, plan)
+    reused, made = _make_part(target, plan, part, executor, steering)
     totals = sum_up([*reused.values(), *made], len(part.shards(plan.store)))
     rejected = {image for result in (*reused.values(), *made) for image in result.rejected}
     return PartReport(
@@ -127,7 +127,7 @@ def _build_part(config: BuildConfig, part: Part, executor: Executor, steering: S
         num_parts=part.num_parts,
         num_shards=totals.total,
         num_shards_reused=len(reused),
-        num_shards_missing=len(missing_shards(root, plan.store)),
+        num_shards_missing=len(missing_shards(target, plan.store)),
         num_patches=totals.num_patches,
         num_graphs=totals.num_graphs,
         num_bytes=totals.num_bytes,
@@ -138,27 +138,27 @@ def _build_part(config: BuildConfig, part: Part, executor: Executor, steering: S
 
 
 def _make_part(
-    root: Path, plan: BuildPlan, part: Part, executor: Executor, steering: Steering
+    target: Target, plan: BuildPlan, part: Part, executor: Executor, steering: Steering
 ) -> tuple[dict[int, ShardResult], list[ShardResult]]:
     """Make the shards of the part; return the results of those that were there, and of those made now."""
     shards = part.shards(plan.store)
-    if is_intact(root):
-        remove_leftovers(root)
-        return committed_results(root, plan.store, shards), []
-    with part_lock(root, part.index, part.num_parts) as work_dir:
-        with frame_lock(root):
-            refuse_other_build(root, plan)  # again: another part may have saved its plan before us
-            plan = adopt_label(root, plan)
-            if not is_intact(root):
-                (root / ROOT_METADATA).unlink(missing_ok=True)  # a store that lost files is not complete
-                prepare_store(root, plan.store, [source.to_row() for source in plan.sources])
-        sweep(work_dir)
+    if is_intact(target):
+        remove_leftovers(target)
+        return committed_results(target, plan.store, shards), []
+    with target.part_lock(part.index, part.num_parts) as claim:
+        with target.frame_lock():
+            refuse_other_build(target, plan)  # again: another part may have saved its plan before us
+            plan = adopt_label(target, plan)
+            if not is_intact(target):
+                target.remove(ROOT_METADATA)  # a store that lost files is not complete
+                prepare_store(target, plan.store, [source.to_row() for source in plan.sources])
+        target.sweep(claim.work)
         jobs = [
-            replace(job, work_dir=work_dir)
-            for job in shard_jobs(plan, shards, root=root, num_threads=executor.num_threads)
+            replace(job, work=claim.work)
+            for job in shard_jobs(plan, shards, target=target, num_threads=executor.num_threads)
         ]
-        reused = committed_results(root, plan.store, shards)
-        return reused, make_shards(jobs, reused, executor, steering)
+        reused = committed_results(target, plan.store, shards)
+        return reused, make_shards(jobs, reused, executor, steering, claim)
 
 
 def finalize(out: str) -> BuildReport:
@@ -174,37 +174,40 @@ def finalize(out: str) -> BuildReport:
         If a part is still being made.
     """
     began = time.monotonic()
-    root = Path(out).absolute()
-    plan = read_plan(root)
+    target = open_target(out)
+    plan = read_plan(target)
     if plan is None:
-        raise StoreNotFoundError(f"{out} is no store, nor one that has been begun: {root / PLAN_PATH} does not exist")
-    nothing_to_do = is_intact(root)
+        raise StoreNotFoundError(
+            f"{out} is no store, nor one that has been begun: {target.name(PLAN_PATH)} does not exist"
+        )
+    nothing_to_do = is_intact(target)
     if nothing_to_do:
-        remove_leftovers(root)
+        remove_leftovers(target)
     else:
-        _complete(root, plan)
-    results = committed_results(root, plan).values()
+        _complete(target, plan)
+    results = committed_results(target, plan).values()
     seconds = time.monotonic() - began
     return report_build(out, results, num_reused=plan.num_shards, seconds=seconds, nothing_to_do=nothing_to_do)
 
 
-def _complete(root: Path, plan: StorePlan) -> None:
-    with build_lock(root, "finalize"):
-        missing = missing_shards(root, plan)
+def _complete(target: Target, plan: StorePlan) -> None:
+    with target.build_lock("finalize") as claim:
+        missing = missing_shards(target, plan)
         if missing:
             listed = list_missing(missing, plan.num_shards)
             raise StoreIncompleteError(
-                f"{root} cannot be completed: {listed}; run {_who_makes(missing, root, plan)} again"
+                f"{target.url} cannot be completed: {listed}; run {_who_makes(missing, target, plan)} again"
             )
-        (root / ROOT_METADATA).unlink(missing_ok=True)
-        finalize_store(root, plan)
+        claim.check()
+        target.remove(ROOT_METADATA)
+        finalize_store(target, plan)
 
 
-def _who_makes(missing: list[int], root: Path, plan: StorePlan) -> str:
+def _who_makes(missing: list[int], target: Target, plan: StorePlan) -> str:
     """The parts, of the division that was used last, to which shards belong; the build where it was not divided."""
-    folders = sorted((root / WORK_DIR).glob("part-*-of-*"), key=lambda folder: folder.stat().st_mtime)
+    folders = target.part_folders()
     if not folders:
         return "the build"
-    num_parts = int(folders[-1].name.rpartition("-")[2])
+    num_parts = int(folders[-1].rpartition("-")[2])
     parts = [Part(index=index, num_parts=num_parts) for index in range(num_parts)]
     return "part " + ", ".join(str(part) for part in parts if not set(missing).isdisjoint(part.shards(plan)))

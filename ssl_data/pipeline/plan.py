@@ -11,12 +11,12 @@ from ssl_data.geometry.scales import enlarged_size, scaled_sizes
 from ssl_data.geometry.shards import shard_slots
 from ssl_data.pipeline.names import author_name, patch_id
 from ssl_data.pipeline.sources import sources_fingerprint
+from ssl_data.store.layout import WORK_DIR
 from ssl_data.store.manifest import RejectedRecord
 from ssl_data.store.plan import StorePlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ssl_data.geometry.scales import ScaledSize
     from ssl_data.pipeline.donor import Donor
     from ssl_data.pipeline.sources import Source
+    from ssl_data.store.target import Target
 
 __all__ = ["BuildPlan", "Cut", "ImageTask", "PatchTask", "ShardJob", "make_plan", "shard_jobs"]
 
@@ -86,7 +87,7 @@ class ImageTask:
 class ShardJob:
     """Everything a worker needs to make one shard; small and picklable."""
 
-    root: Path
+    target: Target
     plan: StorePlan
     shard: int
     tasks: tuple[ImageTask, ...]
@@ -94,8 +95,8 @@ class ShardJob:
     num_threads: int
     donor: Donor | None = None
     """Where patches of some of the images can be copied from."""
-    work_dir: Path | None = None
-    """Where unfinished files lie; the store's work folder where None."""
+    work: str = WORK_DIR
+    """The work folder of whoever has the shard made."""
 
 
 def make_plan(sources: Sequence[Source], *, dataset: str, spec: BuildSpec) -> BuildPlan:
@@ -151,7 +152,7 @@ def _reject(source: Source, reason: str, code: ReasonCode) -> Source:
     return replace(source, rejected=reason, reason_code=code, height=None, width=None)
 
 
-def shard_jobs(plan: BuildPlan, shards: Sequence[int], *, root: Path, num_threads: int) -> list[ShardJob]:
+def shard_jobs(plan: BuildPlan, shards: Sequence[int], *, target: Target, num_threads: int) -> list[ShardJob]:
     """The jobs for these shards, in this order."""
     owner: list[int] = []
     first_slot: list[int] = []
@@ -171,7 +172,7 @@ def shard_jobs(plan: BuildPlan, shards: Sequence[int], *, root: Path, num_thread
             first_patch = own[0] - first_slot_of_image[cut.source.name]
             patches = _patch_tasks(cut, own, first_slot[index], plan.store.spec)
             tasks.append(ImageTask(source=cut.source, size=cut.size, first_patch=first_patch, patches=patches))
-        jobs.append(ShardJob(root=root, plan=plan.store, shard=shard, tasks=tuple(tasks), num_threads=num_threads))
+        jobs.append(ShardJob(target=target, plan=plan.store, shard=shard, tasks=tuple(tasks), num_threads=num_threads))
     return jobs
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_data.config import BuildConfig, fingerprint
-from ssl_data.errors import BuildInterruptedError, ConfigError, StoreCorruptError, StoreError, StoreMismatchError
+from ssl_data.errors import BuildInterruptedError, StoreCorruptError, StoreError, StoreMismatchError
 from ssl_data.pipeline.driver import Steering, make_shards
 from ssl_data.pipeline.executors import make_executor
 from ssl_data.pipeline.plan import shard_jobs
 from ssl_data.pipeline.run import make_build_plan
-from ssl_data.store.files import write_atomic
-from ssl_data.store.finalize import committed_record, finalize_store, is_intact
+from ssl_data.store.finalize import committed_records, finalize_store, is_intact
 from ssl_data.store.layout import (
     FILES_PATH,
     PLAN_PATH,
@@ -27,8 +24,7 @@ from ssl_data.store.layout import (
     shard_path,
     store_paths,
 )
-from ssl_data.store.local import LocalFile, LocalSource
-from ssl_data.store.lock import build_lock
+from ssl_data.store.locate import open_target
 from ssl_data.store.manifest import FILE_SCHEMA, SOURCE_SCHEMA, read_table
 from ssl_data.store.plan import explain_differences, recover_plan, source_identity
 from ssl_data.store.source import sha256_of
@@ -37,6 +33,7 @@ from ssl_data.store.writer import prepare_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ssl_data.errors import Problem
     from ssl_data.pipeline.executors import Executor, ExecutorName
@@ -44,6 +41,8 @@ if TYPE_CHECKING:
     from ssl_data.pipeline.report import ProgressFunction
     from ssl_data.store.manifest import ShardRecord
     from ssl_data.store.plan import StorePlan
+    from ssl_data.store.source import ByteSource
+    from ssl_data.store.target import Claim, Target
 
 __all__ = ["RepairReport", "RepairSources", "repair_store"]
 
@@ -92,7 +91,7 @@ def repair_store(
     Parameters
     ----------
     store : str or Path
-        A folder.
+        A folder, or a URL of an object store.
     sources : RepairSources, optional
         Needed where a shard, or the table of sources, is damaged.
     executor, progress
@@ -113,21 +112,19 @@ def repair_store(
     BuildInterruptedError
         On an interrupt; the same call goes on.
     """
-    if "://" in str(store):
-        raise ConfigError(f"{store} is not a folder: repair a local copy, and copy it back")
     if executor is None or isinstance(executor, str):
         executor = make_executor(executor or "serial")
     began = time.monotonic()
-    root = Path(store).absolute()
-    plan = recover_plan(root)
-    problems = verify_files(root) if (root / ROOT_METADATA).exists() else []
+    target = open_target(store)
+    plan = recover_plan(target)
+    problems = verify_files(target.url) if target.sizes([ROOT_METADATA]) else []
     shards: list[int] = []
     removed: list[str] = []
-    nothing_to_do = not problems and is_intact(root)
+    nothing_to_do = not problems and is_intact(target)
     if not nothing_to_do:
         try:
-            with build_lock(root, "repair"):
-                shards, removed = _repair(root, plan, sources, executor, progress)
+            with target.build_lock("repair") as claim:
+                shards, removed = _repair(target, plan, sources, executor, progress, claim)
         except KeyboardInterrupt:
             raise BuildInterruptedError(f"{store}: the repair was interrupted; the same command goes on") from None
     return RepairReport(
@@ -141,68 +138,72 @@ def repair_store(
 
 
 def _repair(
-    root: Path,
+    target: Target,
     plan: StorePlan,
     sources: RepairSources | None,
     executor: Executor,
     progress: ProgressFunction | None,
+    claim: Claim,
 ) -> tuple[list[int], list[str]]:
     """Return the shards made anew, and what was removed."""
     try:
-        broken = _broken_shards(root, plan)
-        rows = _intact_sources(root, plan)
+        broken = _broken_shards(target, plan)
+        rows = _intact_sources(target, plan)
         build_plan = None
         if broken or rows is None:
-            build_plan = _plan_again(root, plan, broken, sources, progress)
+            build_plan = _plan_again(target, plan, broken, sources, progress)
             rows = [source.to_row() for source in build_plan.sources]
     except BaseException:
-        if (root / ROOT_METADATA).exists():  # nothing was changed yet: leave no trace
-            shutil.rmtree(root / WORK_DIR)
+        if target.sizes([ROOT_METADATA]):  # nothing was changed yet: leave no trace
+            target.end_work()
         raise
-    write_atomic(root / PLAN_PATH, plan.encode(), root / WORK_DIR)  # before the other file that may hold it goes
-    (root / ROOT_METADATA).unlink(missing_ok=True)
+    claim.check()
+    target.put(PLAN_PATH, plan.encode())  # before the other file that may hold it goes
+    target.remove(ROOT_METADATA)
     for shard in broken:
-        (root / record_path(shard)).unlink(missing_ok=True)
-    removed = _remove_unexpected(root, plan)
-    prepare_store(root, plan, rows)
+        target.remove(record_path(shard))
+    removed = _remove_unexpected(target, plan)
+    prepare_store(target, plan, rows)
     if build_plan is not None:
-        jobs = shard_jobs(build_plan, broken, root=root, num_threads=executor.num_threads)
-        make_shards(jobs, {}, executor, Steering(progress=progress))
-    finalize_store(root, plan)
+        jobs = shard_jobs(build_plan, broken, target=target, num_threads=executor.num_threads)
+        make_shards(jobs, {}, executor, Steering(progress=progress), claim)
+    claim.check()
+    finalize_store(target, plan)
     return broken, removed
 
 
-def _broken_shards(root: Path, plan: StorePlan) -> list[int]:
-    hashes = _recorded_hashes(root)
-    records = ((shard, committed_record(root, plan, shard)) for shard in range(plan.num_shards))
-    return [shard for shard, record in records if record is None or not _is_whole(root, plan, record, hashes)]
+def _broken_shards(target: Target, plan: StorePlan) -> list[int]:
+    hashes = _recorded_hashes(target)
+    records = committed_records(target, plan, range(plan.num_shards))
+    whole = {shard for shard, record in records.items() if _is_whole(target, plan, record, hashes)}
+    return [shard for shard in range(plan.num_shards) if shard not in whole]
 
 
-def _recorded_hashes(root: Path) -> dict[str, str]:
+def _recorded_hashes(source: ByteSource) -> dict[str, str]:
     """SHA-256 by path, as far as the table of files is left; each record has those of the files of its shard."""
     try:
-        table = read_table(LocalSource(root), FILES_PATH, FILE_SCHEMA)
+        table = read_table(source, FILES_PATH, FILE_SCHEMA)
     except StoreCorruptError:
         return {}
     return dict(zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True))
 
 
-def _is_whole(root: Path, plan: StorePlan, record: ShardRecord, hashes: dict[str, str]) -> bool:
+def _is_whole(source: ByteSource, plan: StorePlan, record: ShardRecord, hashes: dict[str, str]) -> bool:
     layouts = array_layouts(plan.spec, plan.num_slots)
     expected = [shard_path(layout.name, record.shard, len(layout.shape)) for layout in layouts]
     if [file.path for file in record.files] != expected:
         return False
-    found = {path: sha256_of(LocalFile(root / path)) for path in (*expected, record_path(record.shard))}
+    found = {path: sha256_of(source.open(path)) for path in (*expected, record_path(record.shard))}
     recorded = {**hashes, **{file.path: file.sha256 for file in record.files}}
     return all(found[path] == recorded.get(path, found[path]) for path in found)
 
 
-def _intact_sources(root: Path, plan: StorePlan) -> list[dict[str, Any]] | None:
+def _intact_sources(source: ByteSource, plan: StorePlan) -> list[dict[str, Any]] | None:
     """The table of sources, or None where it is damaged."""
-    hashes = _recorded_hashes(root)
+    hashes = _recorded_hashes(source)
     try:
-        rows = read_table(LocalSource(root), SOURCES_PATH, SOURCE_SCHEMA).to_pylist()
-        sha256 = sha256_of(LocalFile(root / SOURCES_PATH))
+        rows = read_table(source, SOURCES_PATH, SOURCE_SCHEMA).to_pylist()
+        sha256 = sha256_of(source.open(SOURCES_PATH))
     except StoreCorruptError:
         return None
     identities = sorted((row["source"], *source_identity(row["sha256"], row["mask_sha256"])) for row in rows)
@@ -211,7 +212,7 @@ def _intact_sources(root: Path, plan: StorePlan) -> list[dict[str, Any]] | None:
 
 
 def _plan_again(
-    root: Path,
+    source: ByteSource,
     plan: StorePlan,
     broken: Sequence[int],
     sources: RepairSources | None,
@@ -222,45 +223,40 @@ def _plan_again(
     needs_masks = plan.spec.edge.masks == "given"
     if sources is None or (needs_masks and sources.masks is None):
         option = "--masks" if sources is not None else "--dataset (and --root, --masks), as when the store was built"
-        raise StoreError(f"{root}: {what} must be made anew from the images: say where they are with {option}")
+        raise StoreError(f"{source.url}: {what} must be made anew from the images: say where they are with {option}")
     specs = {field.name: getattr(plan.spec, field.name) for field in fields(plan.spec)}
     config = BuildConfig(
         dataset=sources.dataset,
         root=sources.root,
         masks=sources.masks if needs_masks else None,
-        out=str(root),
+        out=source.url,
         **specs,
     )
     again = make_build_plan(config, progress)
     if again.store.fingerprint != plan.fingerprint:
-        raise _mismatch(root, plan, again, what)
+        raise _mismatch(source, plan, again, what)
     return again
 
 
-def _mismatch(root: Path, plan: StorePlan, again: BuildPlan, what: str) -> StoreMismatchError:
-    wanted = {source.name: source.identity for source in again.sources}
+def _mismatch(source: ByteSource, plan: StorePlan, again: BuildPlan, what: str) -> StoreMismatchError:
+    wanted = {image.name: image.identity for image in again.sources}
     try:
-        differences = explain_differences(root, plan, again.store, wanted)
+        differences = explain_differences(source, plan, again.store, wanted)
     except StoreCorruptError:
         differences = [
             f"sources: {len(wanted)} images; which of them differ is not known, as {SOURCES_PATH} is damaged"
         ]
     lines = "\n  ".join(differences)
     return StoreMismatchError(
-        f"{root}: {what} cannot be made anew, as the images are not those that the store was made from:\n  {lines}\n"
-        "Put the images back as they were, or build the store anew",
+        f"{source.url}: {what} cannot be made anew, as the images are not those that the store was made from:\n"
+        f"  {lines}\nPut the images back as they were, or build the store anew",
         tuple(differences),
     )
 
 
-def _remove_unexpected(root: Path, plan: StorePlan) -> list[str]:
-    expected = store_paths(plan.spec, plan.num_slots)
-    removed = [path for path in unexpected_paths(root, expected) if Path(path).parts[0] != WORK_DIR]
+def _remove_unexpected(target: Target, plan: StorePlan) -> list[str]:
+    removed = unexpected_paths(target, store_paths(plan.spec, plan.num_slots))
+    removed = [path for path in removed if not path.startswith(f"{WORK_DIR}/")]
     for path in removed:
-        place = root / path
-        place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
-        for parent in place.parents:
-            if parent == root or any(parent.iterdir()):
-                break
-            parent.rmdir()
+        target.remove(path)
     return removed

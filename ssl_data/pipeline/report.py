@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_data.store.layout import REJECTED_PATH, SOURCES_PATH
@@ -132,7 +131,7 @@ def report_build(
     out: str, results: Iterable[ShardResult], *, num_reused: int, seconds: float, nothing_to_do: bool
 ) -> BuildReport:
     """The report about a store that has just been completed from these results, or was complete already."""
-    store = open_store(Path(out).absolute())
+    store = open_store(out, cache_bytes=0)  # what is there now
     stored = store.attributes
     rejected = read_table(store.source, REJECTED_PATH, REJECTED_SCHEMA).to_pylist()
     return BuildReport(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_data.errors import BuildError, BuildInterruptedError, one_line
+from ssl_data.errors import BuildError, BuildInterruptedError, ConfigError, one_line
 from ssl_data.kernels.ssg import warn_if_slow
 from ssl_data.pipeline.attempts import DEFAULT_RETRIES
 from ssl_data.pipeline.datasets import load_dataset
@@ -22,7 +20,6 @@ from ssl_data.pipeline.place import (
     refuse_foreign,
     refuse_other_build,
     remove_leftovers,
-    sweep,
 )
 from ssl_data.pipeline.plan import BuildPlan, make_plan, shard_jobs
 from ssl_data.pipeline.report import BuildReport, Progress, ProgressFunction, report_build
@@ -38,14 +35,16 @@ from ssl_data.pipeline.retry import (
 )
 from ssl_data.pipeline.sources import find_files, scan_sources
 from ssl_data.store.finalize import finalize_store, is_intact
-from ssl_data.store.layout import MANIFEST_DIR, ROOT_METADATA, WORK_DIR
-from ssl_data.store.lock import build_lock
+from ssl_data.store.layout import ROOT_METADATA
+from ssl_data.store.local_target import LocalTarget
+from ssl_data.store.locate import open_target
 from ssl_data.store.writer import prepare_store
 
 if TYPE_CHECKING:
     from ssl_data.config import BuildConfig
     from ssl_data.pipeline.donor import Donor
     from ssl_data.pipeline.job import ShardResult
+    from ssl_data.store.target import Target
 
 __all__ = ["BuildReport", "Progress", "build", "make_build_plan"]
 
@@ -121,71 +120,75 @@ def build(
     """
     if executor is None or isinstance(executor, str):
         executor = make_executor(executor or "serial", workers=config.workers)
+    steering = Steering(progress=progress, retries=retries)
     try:
-        return _build(config, executor, Steering(progress=progress, retries=retries), retry_failed=retry_failed)
+        return _build(config, executor, steering, retry_failed=retry_failed)
     except KeyboardInterrupt:
-        root = Path(config.out).absolute()
-        place = place_beside(root) if retry_failed else root
-        done = len(list((place / MANIFEST_DIR).glob("shard-*.parquet")))
-        raise BuildInterruptedError(
-            f"{config.out}: interrupted with {done} of its shards done; the same command goes on"
-        ) from None
+        known = "" if steering.num_done is None else f" with {steering.num_done} of its shards done"
+        raise BuildInterruptedError(f"{config.out}: interrupted{known}; the same command goes on") from None
 
 
 def _build(config: BuildConfig, executor: Executor, steering: Steering, *, retry_failed: bool) -> BuildReport:
     began = time.monotonic()
     warn_if_slow()  # here as well as in the workers, whose warnings may go unseen
-    root = Path(config.out).absolute()  # workers may run in another folder
-    end_replacement(root)
-    refuse_foreign(root)
+    target = open_target(config.out)
+    if retry_failed and not isinstance(target, LocalTarget):
+        raise ConfigError(
+            f"{target.url}: --retry-failed moves a new store to the place of the old one, which only folders allow; "
+            "build another store"
+        )
+    end_replacement(target)
+    refuse_foreign(target)
     plan = make_build_plan(config, steering.progress)
     if retry_failed:
-        refuse_other_changes(root, plan)
-    nothing_to_do = is_intact(root) and is_plan_of(root, plan)
-    if retry_failed and only_rejected_changed(root, plan) and not nothing_to_do:
-        reused, made = _retry(root, plan, executor, steering)
+        refuse_other_changes(target, plan)
+    nothing_to_do = is_intact(target) and is_plan_of(target, plan)
+    is_retry = retry_failed and only_rejected_changed(target, plan) and not nothing_to_do
+    if is_retry and isinstance(target, LocalTarget):
+        reused, made = _retry(target, plan, executor, steering)
     else:
-        reused, made = _make(root, plan, executor, steering)
+        reused, made = _make(target, plan, executor, steering)
     results, seconds = [*reused.values(), *made], time.monotonic() - began
     return report_build(config.out, results, num_reused=len(reused), seconds=seconds, nothing_to_do=nothing_to_do)
 
 
 def _make(
-    root: Path, plan: BuildPlan, executor: Executor, steering: Steering, donor: Donor | None = None
+    target: Target, plan: BuildPlan, executor: Executor, steering: Steering, donor: Donor | None = None
 ) -> tuple[dict[int, ShardResult], list[ShardResult]]:
     """Complete the store; return the results of the shards that were there, and of those made now."""
-    refuse_other_build(root, plan)
-    if is_intact(root):
-        remove_leftovers(root)
-        return committed_results(root, plan.store), []
-    with build_lock(root):
-        refuse_other_build(root, plan)  # again: another builder may have come before us
-        if is_intact(root):
-            shutil.rmtree(root / WORK_DIR)
-            return committed_results(root, plan.store), []
-        plan = adopt_label(root, plan)
-        sweep(root / WORK_DIR)
-        (root / ROOT_METADATA).unlink(missing_ok=True)  # a store that lost files is not complete
-        prepare_store(root, plan.store, [source.to_row() for source in plan.sources])
-        jobs = shard_jobs(plan, range(plan.store.num_shards), root=root, num_threads=executor.num_threads)
+    refuse_other_build(target, plan)
+    if is_intact(target):
+        remove_leftovers(target)
+        return committed_results(target, plan.store), []
+    with target.build_lock() as claim:
+        refuse_other_build(target, plan)  # again: another builder may have come before us
+        if is_intact(target):
+            target.end_work()
+            return committed_results(target, plan.store), []
+        plan = adopt_label(target, plan)
+        target.sweep(claim.work)
+        target.remove(ROOT_METADATA)  # a store that lost files is not complete
+        prepare_store(target, plan.store, [source.to_row() for source in plan.sources])
+        jobs = shard_jobs(plan, range(plan.store.num_shards), target=target, num_threads=executor.num_threads)
         if donor is not None:
             adopt_shards(jobs, donor)
             jobs = [replace(job, donor=donor.of({task.source.name for task in job.tasks})) for job in jobs]
-        reused = committed_results(root, plan.store)
-        made = make_shards(jobs, reused, executor, steering)
-        finalize_store(root, plan.store)
+        reused = committed_results(target, plan.store)
+        made = make_shards(jobs, reused, executor, steering, claim)
+        claim.check()
+        finalize_store(target, plan.store)
     return reused, made
 
 
 def _retry(
-    root: Path, plan: BuildPlan, executor: Executor, steering: Steering
+    target: LocalTarget, plan: BuildPlan, executor: Executor, steering: Steering
 ) -> tuple[dict[int, ShardResult], list[ShardResult]]:
     """Build the store of the repaired images beside the old one, and put it in its place."""
-    plan = adopt_label(root, plan)
-    beside = place_beside(root)
+    plan = adopt_label(target, plan)
+    beside = place_beside(target)
     refuse_foreign(beside)
     clear_place(beside, plan)
-    results = _make(beside, plan, executor, steering, make_donor(root))
+    results = _make(beside, plan, executor, steering, make_donor(target))
     close_donor()
-    replace_store(root, beside)
+    replace_store(target, beside)
     return results

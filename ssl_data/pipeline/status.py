@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_data.errors import StoreNotFoundError
 from ssl_data.pipeline.monitor import PROGRESS_NAME, running_shards
 from ssl_data.store.finalize import is_intact
 from ssl_data.store.layout import PLAN_PATH, ROOT_METADATA, WORK_DIR, record_path
-from ssl_data.store.lock import current_holders
+from ssl_data.store.locate import open_target
 from ssl_data.store.plan import read_plan
+from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ssl_data.store.lock import Holder
+    from ssl_data.store.target import Target
 
 __all__ = ["StoreStatus", "read_status"]
 
@@ -49,28 +52,32 @@ def read_status(store: str | Path) -> StoreStatus:
     Parameters
     ----------
     store : str or Path
-        A folder.
+        A folder, or a URL of an object store.
 
     Raises
     ------
     StoreNotFoundError
         If nothing has been begun there.
+    StoreUnreachableError
+        If that cannot be said for now.
     """
-    root = Path(store).absolute()
-    plan = read_plan(root)
+    target = open_target(store)
+    plan = read_plan(target)
     if plan is None:
-        raise StoreNotFoundError(f"{store} is no store, nor one that has been begun: {root / PLAN_PATH} does not exist")
-    num_done = sum((root / record_path(shard)).exists() for shard in range(plan.num_shards))
-    builders = current_holders(root)
-    folders = [root / WORK_DIR, *sorted((root / WORK_DIR).glob("part-*-of-*"))]
-    runs = [run for run in map(_read_progress, folders) if run is not None]
+        raise StoreNotFoundError(
+            f"{store} is no store, nor one that has been begun: {target.name(PLAN_PATH)} does not exist"
+        )
+    num_done = len(target.sizes(map(record_path, range(plan.num_shards))))
+    builders = target.holders()
+    folders = [WORK_DIR, *sorted(target.part_folders())]
+    runs = [run for run in (_read_progress(target, folder) for folder in folders) if run is not None]
     at_work = {(builder.host, builder.pid) for builder in builders}
     alive = [run for run in runs if (run["host"], run["pid"]) in at_work and run["seconds"] > 0]
     rate = sum(run["num_made"] / run["seconds"] for run in alive) or None
-    running = {shard for folder in folders for shard in running_shards(folder)} if builders else set()
+    running = {shard for folder in folders for shard in running_shards(target, folder)} if builders else set()
     return StoreStatus(
         store=str(store),
-        state=_state(root, is_building=bool(builders)),
+        state=_state(target, is_building=bool(builders)),
         num_shards=plan.num_shards,
         num_done=num_done,
         running=tuple(sorted(running)),
@@ -81,18 +88,18 @@ def read_status(store: str | Path) -> StoreStatus:
     )
 
 
-def _state(root: Path, *, is_building: bool) -> Literal["complete", "building", "stopped", "damaged"]:
+def _state(target: Target, *, is_building: bool) -> Literal["complete", "building", "stopped", "damaged"]:
     if is_building:
         return "building"
-    if not (root / ROOT_METADATA).exists():
+    if not target.sizes([ROOT_METADATA]):
         return "stopped"
-    return "complete" if is_intact(root) else "damaged"
+    return "complete" if is_intact(target) else "damaged"
 
 
-def _read_progress(folder: Path) -> dict[str, Any] | None:
+def _read_progress(target: Target, work: str) -> dict[str, Any] | None:
     """What a run says about itself; also a dead one, until the next begins."""
     try:
-        values: dict[str, Any] = json.loads((folder / PROGRESS_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values: dict[str, Any] = json.loads(target.read_all(f"{work}/{PROGRESS_NAME}"))
+    except (ObjectMissingError, OSError, ValueError):
         return None
     return values

@@ -1,20 +1,29 @@
-"""The program that talks to object stores on behalf of one reading process; started by `ssl_data.store.fetcher`.
+"""The program that talks to object stores on behalf of one process; started by `ssl_data.store.fetcher`.
 
 It is run by path and imports nothing of this package, to start fast. Each request on standard input is one line of JSON
-with "url" (of the store), "path" (of the object), "start" and "stop" (bytes; "start" null asks for the whole object,
-"stop" null for its size alone). Each answer on standard output is the length of its JSON (4 bytes, big-endian), the
-JSON, and "num_bytes" bytes of content::
+with "op", "url" (of the store), "brief" (give up soon), what the operation needs, and "num_bytes" of content that
+follow the line. Each answer on standard output is the length of its JSON (4 bytes, big-endian), the JSON, and
+"num_bytes" bytes of content:
 
-    {"num_bytes": 1048576}
-    {"size": 91750400, "num_bytes": 0}
-    {"error": "missing", "detail": "404 Not Found, NoSuchKey", "num_bytes": 0}
+=======  ===================================================  =======================================================
+op       asks for                                             answers with
+=======  ===================================================  =======================================================
+get      "path", or its bytes "start" to "stop"               content; of a whole object, also "version" and "modified"
+size     the size of "path"                                   "size"
+put      "path" to hold the content; on "condition" that it   "version"
+         is "absent", or has the version given, or null
+delete   "paths" to be gone                                   nothing
+list     all below "prefix"                                   content: JSON lines of path, size, time modified
+=======  ===================================================  =======================================================
 
-The end of standard input ends the program. Errors are reduced to a status, a code or a short phrase: what the server or
-the client library says in full may repeat signatures and keys.
+Content is put whole or not at all; what is large travels in parts. A failure is answered by "error" (missing, denied,
+short, conflict, failed) and "detail". The end of standard input ends the program. Errors are reduced to a status, a
+code or a short phrase: what the server or the client library says in full may repeat signatures and keys.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -24,11 +33,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotModifiedError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 from obstore.store import from_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
     from obstore.store import ObjectStore
@@ -37,11 +53,14 @@ _RETRIES_TEXT = os.environ.get("SSL_DATA_REMOTE_RETRIES", "")
 _RETRIES = int(_RETRIES_TEXT) if _RETRIES_TEXT.isdecimal() else 8
 _RETRY_TIMEOUT = timedelta(seconds=60)  # no new attempt after that
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=10)
+_BRIEF_SECONDS = 3  # limit of a request that is not worth waiting for, and of its only other attempt
+_PART_BYTES, _PARTS_AT_ONCE = 16 << 20, 4  # of a large object while it is put; they bound the memory
+_BLOCK_BYTES = 1 << 20
 _SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|SAS|SIGNATURE|CREDENTIAL", re.IGNORECASE)
 _METADATA_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 
 
-def _connect(url: str) -> ObjectStore:
+def _connect(url: str, *, brief: bool) -> ObjectStore:
     """A client. Everything but the retries comes from the environment (AWS_*, GOOGLE_*, AZURE_*)."""
     open_store: Callable[..., ObjectStore] = from_url  # its overloads tell S3 from HTTP; here the URL decides
     options: dict[str, Any] = {}
@@ -50,20 +69,87 @@ def _connect(url: str) -> ObjectStore:
     # Waits grow exponentially between these bounds and are drawn at random below their limit.
     backoff = {"init_backoff": _FIRST_WAIT, "max_backoff": _LONGEST_WAIT, "base": 2}
     retries = {"max_retries": _RETRIES, "retry_timeout": _RETRY_TIMEOUT, "backoff": backoff}
-    return open_store(url, retry_config=retries, **options)
+    if not brief:
+        return open_store(url, retry_config=retries, **options)
+    retries |= {"max_retries": 1, "retry_timeout": timedelta(seconds=_BRIEF_SECONDS)}
+    before = dict(os.environ)
+    # As options, they would take the place of all that the environment says about the network.
+    os.environ.update(dict.fromkeys(("AWS_TIMEOUT", "GOOGLE_TIMEOUT", "AZURE_TIMEOUT"), f"{_BRIEF_SECONDS}s"))
+    try:
+        return open_store(url, retry_config=retries, **options)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
-def _fetch(store: ObjectStore, path: str, start: int | None, stop: int | None) -> tuple[dict[str, Any], Any]:
-    """Answer and content of one request."""
+class _Body:
+    """The content that follows a request, block by block; what is left of it must be read before the next request."""
+
+    def __init__(self, requests: BinaryIO, num_bytes: int) -> None:
+        self._requests = requests
+        self._left = num_bytes
+        self.num_bytes = num_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self._left:
+            block = self._requests.read(min(self._left, _BLOCK_BYTES))
+            if not block:
+                raise OSError("the process that asked is gone")  # half an object must not be put
+            self._left -= len(block)
+            yield block
+
+    def skip(self) -> None:
+        for _ in self:
+            pass
+
+
+def _get(store: ObjectStore, request: dict[str, Any], _: _Body) -> tuple[dict[str, Any], Any]:
+    path, start, stop = request["path"], request["start"], request["stop"]
     if start is None:
-        content = obstore.get(store, path).bytes()
-    elif stop is None:
-        return {"size": obstore.head(store, path)["size"], "num_bytes": 0}, b""
+        result = obstore.get(store, path)
+        meta = result.meta
+        answer = {"version": _version(meta), "modified": meta["last_modified"].timestamp()}
+        return answer, result.bytes()
+    content = obstore.get_range(store, path, start=start, end=stop)
+    if len(content) < stop - start:
+        return {"error": "short", "detail": f"byte {start + len(content)}"}, b""
+    return {}, content
+
+
+def _size(store: ObjectStore, request: dict[str, Any], _: _Body) -> tuple[dict[str, Any], Any]:
+    return {"size": obstore.head(store, request["path"])["size"]}, b""
+
+
+def _put(store: ObjectStore, request: dict[str, Any], body: _Body) -> tuple[dict[str, Any], Any]:
+    put: Callable[..., Any] = obstore.put  # its types do not know of versions without a number
+    path, condition = request["path"], request["condition"]
+    mode = condition if isinstance(condition, dict) else {None: "overwrite", "absent": "create"}[condition]
+    if body.num_bytes <= _PART_BYTES or condition is not None:
+        result = put(store, path, b"".join(body), mode=mode, use_multipart=False)
     else:
-        content = obstore.get_range(store, path, start=start, end=stop)
-        if len(content) < stop - start:
-            return {"error": "short", "detail": f"byte {start + len(content)}", "num_bytes": 0}, b""
-    return {"num_bytes": len(content)}, content
+        result = put(store, path, iter(body), chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+    return {"version": _version(result)}, b""
+
+
+def _delete(store: ObjectStore, request: dict[str, Any], _: _Body) -> tuple[dict[str, Any], Any]:
+    for path in request["paths"]:
+        with contextlib.suppress(FileNotFoundError):
+            obstore.delete(store, path)
+    return {}, b""
+
+
+def _list(store: ObjectStore, request: dict[str, Any], _: _Body) -> tuple[dict[str, Any], Any]:
+    found = (entry for page in obstore.list(store, request["prefix"] or None) for entry in page)
+    rows = ([entry["path"], entry["size"], entry["last_modified"].timestamp()] for entry in found)
+    return {}, "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+_OPERATIONS = {"get": _get, "size": _size, "put": _put, "delete": _delete, "list": _list}
+
+
+def _version(meta: Any) -> dict[str, str]:  # noqa: ANN401 - typed differently for each operation
+    """What tells this content of an object from any other, as `put` takes it for a condition."""
+    return {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
 
 
 def _explain(error: Exception) -> dict[str, Any]:
@@ -79,9 +165,11 @@ def _explain(error: Exception) -> dict[str, Any]:
         kind, detail = "denied", "there are no credentials in the environment"
     elif isinstance(error, PermissionDeniedError | UnauthenticatedError):
         kind = "denied"
+    elif isinstance(error, AlreadyExistsError | PreconditionError | NotModifiedError):
+        kind = "conflict"
     else:
         kind = "short" if status and status[1].startswith("416") else "failed"
-    return {"error": kind, "detail": detail, "num_bytes": 0}
+    return {"error": kind, "detail": detail}
 
 
 def _masked(text: str) -> str:
@@ -94,22 +182,24 @@ def _masked(text: str) -> str:
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    stores: dict[str, ObjectStore] = {}
+    stores: dict[tuple[str, bool], ObjectStore] = {}
     for line in requests:
         request = json.loads(line)
-        url: str = request["url"]
+        url, brief = request["url"], request["brief"]
+        body = _Body(requests, request["num_bytes"])
         try:
-            if url not in stores:
-                stores[url] = _connect(url)
-            answer, content = _fetch(stores[url], request["path"], request["start"], request["stop"])
+            if (url, brief) not in stores:
+                stores[url, brief] = _connect(url, brief=brief)
+            answer, content = _OPERATIONS[request["op"]](stores[url, brief], request, body)
         except (BaseError, OSError, ValueError) as error:
             answer, content = _explain(error), b""
-        header = json.dumps(answer).encode()
+        body.skip()
+        header = json.dumps({**answer, "num_bytes": len(content)}).encode()
         answers.write(len(header).to_bytes(4, "big") + header)
         answers.write(memoryview(content))
         answers.flush()
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the reading process, whose end ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks, whose end ends this one
     _serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["AtomicFile", "write_atomic"]
+__all__ = ["AtomicFile", "create_atomic", "write_atomic"]
 
 
 def _sync_directory(directory: Path) -> None:
@@ -42,13 +42,29 @@ class AtomicFile:
 
     def commit(self) -> None:
         """Flush to disk and take the final name, replacing what was there."""
+        self._complete()
+        self._temporary.replace(self._path)
+        _sync_directory(self._path.parent)
+
+    def commit_new(self) -> None:
+        """The same, but raise `FileExistsError` where something has that name."""
+        self._complete()
+        try:
+            os.link(self._temporary, self._path)
+        except FileExistsError:
+            raise
+        except OSError:  # the file system knows no links: whoever writes here holds a lock
+            if self._path.exists():
+                raise FileExistsError(self._path) from None
+            self._temporary.replace(self._path)
+        _sync_directory(self._path.parent)
+
+    def _complete(self) -> None:
         self.file.flush()
         os.fchmod(self.file.fileno(), 0o644)
         os.fsync(self.file.fileno())
         self.file.close()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary.replace(self._path)
-        _sync_directory(self._path.parent)
 
     def discard(self) -> None:
         """Remove what was written, unless it is committed."""
@@ -65,3 +81,16 @@ def write_atomic(path: Path, content: bytes, work_dir: Path) -> None:
         target.commit()
     finally:
         target.discard()
+
+
+def create_atomic(path: Path, content: bytes, work_dir: Path) -> bool:
+    """Write a whole file unless there is one of that name; whether it now has that content."""
+    target = AtomicFile(path, work_dir)
+    try:
+        target.file.write(content)
+        target.commit_new()
+    except FileExistsError:
+        return path.read_bytes() == content
+    finally:
+        target.discard()
+    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from ssl_data.errors import StoreCorruptError, StoreIncompleteError
-from ssl_data.store.files import write_atomic
 from ssl_data.store.layout import (
     ATTRIBUTE,
     COUNT,
@@ -25,12 +23,10 @@ from ssl_data.store.layout import (
     ROOT_METADATA,
     SOURCES_PATH,
     START,
-    WORK_DIR,
     array_layouts,
     array_metadata_path,
     record_path,
 )
-from ssl_data.store.local import LocalFile, LocalSource
 from ssl_data.store.manifest import (
     FILE_SCHEMA,
     FILTERS,
@@ -48,15 +44,16 @@ from ssl_data.store.manifest import (
 from ssl_data.store.source import sha256_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
     from zarr.core.buffer import Buffer
 
     from ssl_data.store.plan import StorePlan
     from ssl_data.store.source import ByteSource
+    from ssl_data.store.target import Target
 
 __all__ = [
-    "committed_record",
+    "committed_records",
     "derive_summary",
     "describe_store",
     "finalize_store",
@@ -66,37 +63,48 @@ __all__ = [
 ]
 
 
-def committed_record(root: Path, plan: StorePlan, shard: int) -> ShardRecord | None:
-    """The record of a shard if it is committed under this plan and all its files are there in full, else None."""
+def committed_records(target: Target, plan: StorePlan, shards: Iterable[int]) -> dict[int, ShardRecord]:
+    """The records of those shards that are committed under this plan, with all their files there in full."""
+    chosen = list(shards)
+    present = target.sizes(map(record_path, chosen))
+    found = (_record(target, plan, shard) for shard in chosen if record_path(shard) in present)
+    records = [record for record in found if record is not None]
+    sizes = target.sizes(file.path for record in records for file in record.files)
+    return {
+        record.shard: record
+        for record in records
+        if all(sizes.get(file.path) == file.num_bytes for file in record.files)
+    }
+
+
+def _record(target: Target, plan: StorePlan, shard: int) -> ShardRecord | None:
     try:
-        record = read_record(LocalSource(root), shard)
+        record = read_record(target, shard)
     except StoreCorruptError:
         return None
-    if record.fingerprint != plan.fingerprint or record.shard != shard:
-        return None
-    for file in record.files:
-        try:
-            num_bytes = (root / file.path).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if num_bytes != file.num_bytes:
-            return None
-    return record
+    return record if record.fingerprint == plan.fingerprint and record.shard == shard else None
 
 
-def is_intact(root: Path) -> bool:
-    """Whether a store is complete and all its files are there in full. Contents are for `verify_store` to check."""
+def is_intact(target: Target) -> bool:
+    """Whether a store is complete and all its files are there in full. Contents are for `verify_store` to check.
+
+    Raises
+    ------
+    StoreUnreachableError
+        If that cannot be said for now.
+    """
     try:
-        attributes = json.loads((root / ROOT_METADATA).read_bytes())["attributes"][ATTRIBUTE]
-        if _file_record(root, FILES_PATH).sha256 != attributes["files_sha256"]:
+        attributes = json.loads(target.read_all(ROOT_METADATA))["attributes"][ATTRIBUTE]
+        if _file_record(target, FILES_PATH).sha256 != attributes["files_sha256"]:
             return False
-        files = read_table(LocalSource(root), FILES_PATH, FILE_SCHEMA).to_pylist()
-        return all((root / file["path"]).stat().st_size == file["num_bytes"] for file in files)
+        files = read_table(target, FILES_PATH, FILE_SCHEMA).to_pylist()
     except (OSError, ValueError, KeyError, TypeError, StoreCorruptError):
         return False
+    sizes = target.sizes(file["path"] for file in files)
+    return all(sizes.get(file["path"]) == file["num_bytes"] for file in files)
 
 
-def finalize_store(root: Path, plan: StorePlan) -> dict[str, Any]:
+def finalize_store(target: Target, plan: StorePlan) -> dict[str, Any]:
     """Write the summary and, last, the root metadata that makes the store readable.
 
     Returns
@@ -109,16 +117,17 @@ def finalize_store(root: Path, plan: StorePlan) -> dict[str, Any]:
     StoreIncompleteError
         Listing shards, if any is not committed.
     """
-    found = [committed_record(root, plan, shard) for shard in range(plan.num_shards)]
-    missing = [shard for shard, record in enumerate(found) if record is None]
+    records = committed_records(target, plan, range(plan.num_shards))
+    missing = [shard for shard in range(plan.num_shards) if shard not in records]
     if missing:
-        raise StoreIncompleteError(f"{root} is not complete: {list_missing(missing, plan.num_shards)}")
-    return _finalize(root, plan, [record for record in found if record is not None])
+        raise StoreIncompleteError(f"{target.url} is not complete: {list_missing(missing, plan.num_shards)}")
+    return _finalize(target, plan, list(records.values()))
 
 
-def missing_shards(root: Path, plan: StorePlan) -> list[int]:
+def missing_shards(target: Target, plan: StorePlan) -> list[int]:
     """The shards that are not committed."""
-    return [shard for shard in range(plan.num_shards) if committed_record(root, plan, shard) is None]
+    records = committed_records(target, plan, range(plan.num_shards))
+    return [shard for shard in range(plan.num_shards) if shard not in records]
 
 
 def list_missing(missing: list[int], num_shards: int) -> str:
@@ -127,24 +136,23 @@ def list_missing(missing: list[int], num_shards: int) -> str:
     return f"{len(missing)} of {num_shards} shards are missing: {names}"
 
 
-def _finalize(root: Path, plan: StorePlan, records: list[ShardRecord]) -> dict[str, Any]:
-    work_dir = root / WORK_DIR
+def _finalize(target: Target, plan: StorePlan, records: list[ShardRecord]) -> dict[str, Any]:
     patches = _stored_patches(plan, records)
-    rejected = _rejected(LocalSource(root), patches)
+    rejected = _rejected(target, patches)
     written = _summary_files(patches, rejected)
     for path, content in written.items():
-        write_atomic(root / path, content, work_dir)
+        target.put(path, content)
     frame = [PLAN_PATH, SOURCES_PATH, *(array_metadata_path(a.name) for a in array_layouts(plan.spec, plan.num_slots))]
     files = [file for record in records for file in record.files]
     files += [
-        _file_record(root, path) for path in (*frame, *written, *(record_path(record.shard) for record in records))
+        _file_record(target, path) for path in (*frame, *written, *(record_path(record.shard) for record in records))
     ]
-    write_atomic(root / FILES_PATH, encode_table(FILE_SCHEMA, sorted(files, key=lambda file: file.path)), work_dir)
-    description = describe_store(plan, patches, len(rejected), _file_record(root, FILES_PATH).sha256)
+    target.put(FILES_PATH, encode_table(FILE_SCHEMA, sorted(files, key=lambda file: file.path)))
+    description = describe_store(plan, patches, len(rejected), _file_record(target, FILES_PATH).sha256)
     group: dict[str, Buffer] = {}
     zarr.create_group(MemoryStore(group), attributes={ATTRIBUTE: description})
-    write_atomic(root / ROOT_METADATA, group[ROOT_METADATA].to_bytes(), work_dir)
-    shutil.rmtree(work_dir)
+    target.put(ROOT_METADATA, group[ROOT_METADATA].to_bytes())
+    target.end_work()
     return description
 
 
@@ -189,8 +197,8 @@ def _without_duplicates(patches: list[PatchRecord]) -> list[PatchRecord]:
     return kept
 
 
-def _file_record(root: Path, path: str) -> FileRecord:
-    file = LocalFile(root / path)
+def _file_record(source: ByteSource, path: str) -> FileRecord:
+    file = source.open(path)
     return FileRecord(path=path, num_bytes=file.num_bytes, sha256=sha256_of(file))
 
 

@@ -10,9 +10,11 @@ from urllib.parse import unquote, urlsplit
 
 from ssl_data.errors import ConfigError, StoreNotFoundError
 from ssl_data.store.local import LocalSource
+from ssl_data.store.local_target import LocalTarget
 from ssl_data.store.remote import RemoteSource
+from ssl_data.store.remote_target import RemoteTarget
 
-__all__ = ["CACHE_BYTES_VARIABLE", "CACHE_DIR_VARIABLE", "CacheSettings", "open_source"]
+__all__ = ["CACHE_BYTES_VARIABLE", "CACHE_DIR_VARIABLE", "CacheSettings", "open_source", "open_target"]
 
 CACHE_DIR_VARIABLE = "SSL_DATA_CACHE_DIR"
 CACHE_BYTES_VARIABLE = "SSL_DATA_CACHE_BYTES"
@@ -52,6 +54,32 @@ def open_source(url: str | Path) -> LocalSource | RemoteSource:
             "give it without, and credentials in the environment"
         )
     return RemoteSource(text.rstrip("/"))
+
+
+def open_target(url: str | Path) -> LocalTarget | RemoteTarget:
+    """The place of a store that is to be built, or looked after.
+
+    Parameters
+    ----------
+    url : str or Path
+        Folder of the store, or its URL: s3://, gs://, az://, abfs:// or file://.
+
+    Raises
+    ------
+    ConfigError
+        For a URL that is none of these, or holds a password or query: credentials belong into the environment.
+    """
+    try:
+        source = open_source(url)
+    except StoreNotFoundError as error:
+        raise ConfigError(str(error)) from None
+    if isinstance(source, LocalSource):
+        return LocalTarget(source.root)
+    if source.url.startswith("http"):
+        raise ConfigError(
+            f"{source.url}: nothing can be written to a plain web server; name an object store or a folder"
+        )
+    return RemoteTarget(source.url)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,13 +22,26 @@ from ssl_data.errors import StoreError, StoreLockedError
 from ssl_data.store.layout import WORK_DIR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["LOCK_NAME", "Holder", "build_lock", "current_holders", "frame_lock", "part_folder", "part_lock"]
+__all__ = [
+    "FRAME_LOCK_NAME",
+    "LOCK_NAME",
+    "PART_PATTERN",
+    "Holder",
+    "build_lock",
+    "current_holders",
+    "frame_lock",
+    "part_lock",
+    "part_work",
+    "refusal",
+]
 
 LOCK_NAME = "lock"
-_FRAME_LOCK_NAME = "frame.lock"
+FRAME_LOCK_NAME = "frame.lock"
+PART_PATTERN = "part-*-of-*"
+"""The names of the work folders of parts."""
 _ATTEMPTS = 4
 _PAUSE_SECONDS = 0.05
 """Whoever asks whether a lock is held, holds it for an instant: that must not turn a builder away."""
@@ -86,7 +99,7 @@ def part_lock(root: Path, index: int, num_parts: int) -> Iterator[Path]:
     StoreError
         If the file system knows no locks.
     """
-    folder = part_folder(root, index, num_parts)
+    folder = root / part_work(index, num_parts)
     whole = _take(root / WORK_DIR / LOCK_NAME, fcntl.LOCK_SH)
     if whole is None:
         raise _refusal(root)
@@ -106,14 +119,14 @@ def part_lock(root: Path, index: int, num_parts: int) -> Iterator[Path]:
 @contextlib.contextmanager
 def frame_lock(root: Path) -> Iterator[None]:
     """Wait for, and hold, the right to write what the parts have in common; it takes each of them an instant."""
-    with (root / WORK_DIR / _FRAME_LOCK_NAME).open("a+", encoding="utf-8") as file:
+    with (root / WORK_DIR / FRAME_LOCK_NAME).open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def part_folder(root: Path, index: int, num_parts: int) -> Path:
-    """Where a part keeps its lock and its unfinished files."""
-    return root / WORK_DIR / f"part-{index}-of-{num_parts}"
+def part_work(index: int, num_parts: int) -> str:
+    """Where a part keeps its lock and its unfinished files, relative to the store."""
+    return f"{WORK_DIR}/part-{index}-of-{num_parts}"
 
 
 def current_holders(root: Path) -> list[Holder]:
@@ -124,7 +137,7 @@ def current_holders(root: Path) -> list[Holder]:
 
 
 def _part_locks(root: Path) -> list[Path]:
-    return sorted((root / WORK_DIR).glob(f"part-*-of-*/{LOCK_NAME}"))
+    return sorted((root / WORK_DIR).glob(f"{PART_PATTERN}/{LOCK_NAME}"))
 
 
 def _take(path: Path, kind: int) -> IO[str] | None:
@@ -189,6 +202,12 @@ def _read_holder(path: Path) -> Holder | None:
 
 
 def _refusal(root: Path, holders: list[Holder | None] | None = None) -> StoreLockedError:
-    known = [str(holder) for holder in (current_holders(root) if holders is None else holders) if holder is not None]
+    return refusal(root, current_holders(root) if holders is None else holders)
+
+
+def refusal(store: Path | str, holders: Sequence[Holder | None], remedy: str = "") -> StoreLockedError:
+    """The error for whoever comes second to a store; a holder that is not known is None."""
+    known = [str(holder) for holder in holders if holder is not None]
     names = " and ".join(known[:3]) + (" and others" if len(known) > 3 else "")
-    return StoreLockedError(f"{root} is being built by {names or 'another process'}; wait for it to end or stop it")
+    who = names or "another process"
+    return StoreLockedError(f"{store} is being built by {who}; wait for it to end or stop it{remedy}")

@@ -19,12 +19,14 @@ from ssl_data.store.layout import (
     ROOT_METADATA,
     SOURCES_PATH,
 )
-from ssl_data.store.local import LocalSource
 from ssl_data.store.manifest import FILE_SCHEMA, SOURCE_SCHEMA, read_table
+from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+    from ssl_data.store.source import ByteSource
+    from ssl_data.store.target import Target
 
 __all__ = ["StorePlan", "explain_differences", "read_plan", "recover_plan", "require_format", "source_identity"]
 
@@ -102,7 +104,7 @@ def require_format(values: Mapping[str, Any], where: str) -> None:
             )
 
 
-def read_plan(root: Path) -> StorePlan | None:
+def read_plan(source: ByteSource) -> StorePlan | None:
     """The plan saved in a store, or None where there is none.
 
     Raises
@@ -110,14 +112,14 @@ def read_plan(root: Path) -> StorePlan | None:
     StoreCorruptError
         If it does not parse or does not match its own fingerprint.
     """
-    path = root / PLAN_PATH
+    path = source.name(PLAN_PATH)
     try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
+        values = json.loads(source.read_all(PLAN_PATH))
+    except ObjectMissingError:
         return None
     except ValueError as error:
         raise StoreCorruptError(f"{path} is not JSON ({error}); remove the store and build it anew") from error
-    require_format(values if isinstance(values, dict) else {}, str(root))
+    require_format(values if isinstance(values, dict) else {}, source.url)
     plan = _consistent_plan(values)
     if plan is None:
         raise StoreCorruptError(f"{path} was altered: it does not match its fingerprint; run `ssl-data repair`")
@@ -133,7 +135,7 @@ def _consistent_plan(values: Mapping[str, Any]) -> StorePlan | None:
         return None
 
 
-def recover_plan(root: Path) -> StorePlan:
+def recover_plan(target: Target) -> StorePlan:
     """The plan of a store that may be damaged, from ``plan.json`` or the root attributes.
 
     What both hold is covered by the fingerprint, but for the dataset's name; where they differ in it, the hash in
@@ -146,25 +148,27 @@ def recover_plan(root: Path) -> StorePlan:
     StoreCorruptError
         If neither file has the plan any more.
     """
-    plans = [plan for path in (PLAN_PATH, ROOT_METADATA) for plan in _plans_in(root / path)]
-    if not plans and not (root / MANIFEST_DIR).is_dir():
-        raise StoreNotFoundError(f"{root} is not a store, not even a damaged one: it has no folder {MANIFEST_DIR}")
-    recorded = _recorded_hash(root, PLAN_PATH)
+    plans = [plan for path in (PLAN_PATH, ROOT_METADATA) for plan in _plans_in(target, path)]
+    if not plans and not any(path.startswith(f"{MANIFEST_DIR}/") for path in target.entries()):
+        raise StoreNotFoundError(
+            f"{target.url} is not a store, not even a damaged one: there is nothing in a folder {MANIFEST_DIR}"
+        )
+    recorded = _recorded_hash(target, PLAN_PATH)
     for plan in plans:
         if plan == plans[0] == plans[-1] or hashlib.sha256(plan.encode()).hexdigest() == recorded:
             return plan
     raise StoreCorruptError(
-        f"{root / PLAN_PATH} and {root / ROOT_METADATA} are damaged, and with them the options of the build: "
-        "remove both and run the same `ssl-data build` again, which takes over the shards that are whole"
+        f"{target.name(PLAN_PATH)} and {target.name(ROOT_METADATA)} are damaged, and with them the options of the "
+        "build: remove both and run the same `ssl-data build` again, which takes over the shards that are whole"
     )
 
 
-def _plans_in(path: Path) -> list[StorePlan]:
+def _plans_in(source: ByteSource, path: str) -> list[StorePlan]:
     """The plan in a file, whether it is ``plan.json`` or the root metadata."""
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(source.read_all(path))
         described = values.get("attributes", {}).get(ATTRIBUTE, values)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ObjectMissingError, ValueError, AttributeError):
         return []
     if any(described.get(name) != value for name, value in _VERSIONS.items()):
         return []
@@ -172,16 +176,16 @@ def _plans_in(path: Path) -> list[StorePlan]:
     return [] if plan is None else [plan]
 
 
-def _recorded_hash(root: Path, path: str) -> str | None:
+def _recorded_hash(source: ByteSource, path: str) -> str | None:
     try:
-        table = read_table(LocalSource(root), FILES_PATH, FILE_SCHEMA)
+        table = read_table(source, FILES_PATH, FILE_SCHEMA)
     except StoreCorruptError:
         return None
     return dict(zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True)).get(path)
 
 
 def explain_differences(
-    root: Path, stored: StorePlan, wanted: StorePlan, sources: Mapping[str, tuple[str, ...]]
+    source: ByteSource, stored: StorePlan, wanted: StorePlan, sources: Mapping[str, tuple[str, ...]]
 ) -> list[str]:
     """One readable line for each way in which a saved plan differs from the wanted one.
 
@@ -197,7 +201,7 @@ def explain_differences(
             if stored_spec[group][name] != value:
                 lines.append(f"{group}.{name}: the store has {stored_spec[group][name]!r}, asked for {value!r}")
     if stored.sources_fingerprint != wanted.sources_fingerprint:
-        table = read_table(LocalSource(root), SOURCES_PATH, SOURCE_SCHEMA)
+        table = read_table(source, SOURCES_PATH, SOURCE_SCHEMA)
         known = {row["source"]: source_identity(row["sha256"], row["mask_sha256"]) for row in table.to_pylist()}
         changed = [name for name in known.keys() & sources.keys() if known[name] != sources[name]]
         for what, names in (

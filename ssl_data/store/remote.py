@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING, Literal
+
 from ssl_data.errors import StoreCorruptError, StoreError, StoreUnreachableError
 from ssl_data.store.fetcher import FetchError, fetch, fetch_size
 from ssl_data.store.source import ObjectMissingError
 
-__all__ = ["RemoteFile", "RemoteSource"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["RemoteFile", "RemoteSource", "explained"]
 
 
 _CREDENTIALS = {
@@ -18,22 +24,32 @@ _CREDENTIALS = {
 """Environment variables that hold the credentials, by the first two letters of the URL."""
 
 
-def _store_error(error: FetchError, name: str) -> StoreError:
-    """The failure in the words of a store, with a remedy."""
+def _store_error(error: FetchError, name: str, done: str = "read") -> StoreError:
+    """The failure in the words of a store, with a remedy; what could not be `done` is "read" or "written"."""
     if error.kind == "missing":
         return ObjectMissingError.of(name)
     if error.kind == "short":
         return StoreCorruptError(f"{name} is truncated ({error.detail}); run `ssl-data verify`")
+    rights = "read" if done == "read" else "read, write, delete"
     credentials = _CREDENTIALS.get(name[:2], "those of the server")
     if error.kind == "denied":
         return StoreUnreachableError(
             f"access to {name} was refused ({error.detail}); check the credentials in the environment ({credentials}) "
-            "and that they may read and list there: some services refuse access to what does not exist"
+            f"and that they may {rights} and list there: some services refuse access to what does not exist"
         )
     return StoreUnreachableError(
-        f"{name} could not be read ({error.detail}), also when tried again where that can help; "
+        f"{name} could not be {done} ({error.detail}), also when tried again where that can help; "
         f"check the network, the endpoint and the environment ({credentials})"
     )
+
+
+@contextlib.contextmanager
+def explained(name: str, done: Literal["read", "written"] = "read") -> Iterator[None]:
+    """Raise what fails as an error about a store, and about the object of that name."""
+    try:
+        yield
+    except FetchError as error:
+        raise _store_error(error, name, done) from None
 
 
 class RemoteFile:
@@ -57,10 +73,8 @@ class RemoteFile:
         """See `ByteFile.read`."""
         if num_bytes == 0:
             return b""
-        try:
+        with explained(self.name):
             return fetch(self._url, self._path, offset, offset + num_bytes)
-        except FetchError as error:
-            raise _store_error(error, self.name) from None
 
     def read_into(self, offset: int, out: memoryview) -> None:
         """See `ByteFile.read_into`."""
@@ -91,14 +105,10 @@ class RemoteSource:
 
     def read_all(self, path: str) -> bytes:
         """See `ByteSource.read_all`."""
-        try:
+        with explained(self.name(path)):
             return fetch(self.url, path)
-        except FetchError as error:
-            raise _store_error(error, self.name(path)) from None
 
     def open(self, path: str) -> RemoteFile:
         """See `ByteSource.open`; asks for the size."""
-        try:
+        with explained(self.name(path)):
             return RemoteFile(self, path, fetch_size(self.url, path))
-        except FetchError as error:
-            raise _store_error(error, self.name(path)) from None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ssl_data.errors import (
@@ -33,6 +32,7 @@ from ssl_data.store.layout import (
     store_paths,
 )
 from ssl_data.store.local import LocalSource
+from ssl_data.store.local_target import LocalTarget
 from ssl_data.store.locate import open_source
 from ssl_data.store.manifest import (
     FILE_SCHEMA,
@@ -51,8 +51,10 @@ from ssl_data.store.writer import frame_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ssl_data.store.source import ByteSource
+    from ssl_data.store.target import Target
 
 __all__ = ["unexpected_paths", "verify_files"]
 
@@ -240,20 +242,13 @@ def _problems_of_extras(source: LocalSource) -> Iterator[Problem]:
     plan = _plan(source)
     if plan is None:
         return  # reported already
-    for path in unexpected_paths(source.root, store_paths(plan.spec, plan.num_slots)):
+    for path in unexpected_paths(LocalTarget(source.root), store_paths(plan.spec, plan.num_slots)):
         builder = " (a builder is at work, or has died)" if path.startswith(WORK_DIR) else ""
         message = f"it does not belong to the store{builder}"
         yield Problem(where=path, kind="unexpected-file", message=message)
 
 
-def unexpected_paths(root: Path, expected: set[str]) -> list[str]:
-    """Files in a store's folder that do not belong to it, and empty folders that would hold none, as relative paths."""
-    folders = {parent for path in expected for parent in PurePosixPath(path).parents}
-    found = []
-    for folder, subfolders, files in os.walk(root):
-        relative = PurePosixPath(Path(folder).relative_to(root))
-        links = [name for name in subfolders if (root / relative / name).is_symlink()]
-        found += [path for path in (str(relative / name) for name in (*files, *links)) if path not in expected]
-        if not subfolders and not files and relative not in folders:
-            found.append(str(relative))
-    return sorted(found)
+def unexpected_paths(target: Target, expected: set[str]) -> list[str]:
+    """What does not belong to a store: objects, and in a folder also empty folders that would hold none."""
+    folders = {str(parent) for path in expected for parent in PurePosixPath(path).parents}
+    return sorted(path for path in target.entries() if path not in expected and path not in folders)

@@ -13,9 +13,9 @@ import numpy as np
 import zarr
 from zarr.storage import MemoryStore
 
+from ssl_data.errors import BuildError, StoreMismatchError
 from ssl_data.geometry.shards import shard_slots
 from ssl_data.store.codec import chunk_codec
-from ssl_data.store.files import AtomicFile, write_atomic
 from ssl_data.store.layout import (
     PLAN_PATH,
     ROOT_METADATA,
@@ -37,37 +37,45 @@ from ssl_data.store.manifest import (
     encode_table,
 )
 from ssl_data.store.shard import ShardWriter
+from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from zarr.core.buffer import Buffer
 
     from ssl_data.store.codec import ChunkCodec
     from ssl_data.store.plan import StorePlan
+    from ssl_data.store.target import Draft, Target
 
 __all__ = ["ShardSink", "frame_files", "image_chunks", "prepare_store", "row_chunks"]
 
 
-def prepare_store(root: Path, plan: StorePlan, sources: Sequence[Mapping[str, Any]]) -> None:
+def prepare_store(target: Target, plan: StorePlan, sources: Sequence[Mapping[str, Any]]) -> None:
     """Write what is known before the first shard: sources, metadata of the sharded arrays, and last the plan.
 
     What is there already is left alone: other parts of the same build may be reading it.
 
     Parameters
     ----------
-    root : Path
-        The store; its work folder exists.
+    target : Target
+        The store; its claim is held.
     sources : sequence of mappings
         Rows of ``manifest/sources.parquet``.
+
+    Raises
+    ------
+    StoreMismatchError
+        If another plan was saved there since we looked.
     """
-    work_dir = root / WORK_DIR
     frame = {SOURCES_PATH: encode_table(SOURCE_SCHEMA, list(sources)), **frame_files(plan)}
+    saved = frame.pop(PLAN_PATH)
     for path, content in frame.items():
-        if not _holds(root / path, content):
-            write_atomic(root / path, content, work_dir)
+        if not _holds(target, path, content):
+            target.put(path, content)
+    if not target.create(PLAN_PATH, saved):
+        raise StoreMismatchError(f"{target.url} was begun by another build just now; run the command again")
 
 
 def frame_files(plan: StorePlan) -> dict[str, bytes]:
@@ -75,10 +83,10 @@ def frame_files(plan: StorePlan) -> dict[str, bytes]:
     return {**_zarr_files(array_layouts(plan.spec, plan.num_slots), plan), PLAN_PATH: plan.encode()}
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def _holds(target: Target, path: str, content: bytes) -> bool:
     try:
-        return path.read_bytes() == content
-    except OSError:
+        return target.read_all(path) == content
+    except ObjectMissingError:
         return False
 
 
@@ -127,39 +135,36 @@ class ShardSink:
 
     Parameters
     ----------
-    root : Path
+    target : Target
         The store.
     plan : StorePlan
     shard : int
-    work_dir : Path, optional
-        An existing folder for unfinished files; the store's own where not given.
+    work : str
+        The work folder of whoever makes the shard.
     """
 
-    def __init__(self, root: Path, plan: StorePlan, shard: int, work_dir: Path | None = None) -> None:
-        self._root = root
-        self._work_dir = work_dir or root / WORK_DIR
+    def __init__(self, target: Target, plan: StorePlan, shard: int, work: str = WORK_DIR) -> None:
+        self._target = target
         self._plan = plan
         self._shard = shard
         self._slots = shard_slots(shard, num_slots=plan.num_slots, patches_per_shard=plan.spec.store.patches_per_shard)
         self._layouts = {layout.name: layout for layout in array_layouts(plan.spec, plan.num_slots)}
         self._writers: dict[str, ShardWriter] = {}
-        self._files: list[AtomicFile] = []
+        self._draft: Draft = target.draft(unfinished_label(shard), work)
         self._next_row = 0
 
     def __enter__(self) -> Self:
         """Open the shard's unfinished files."""
+        self._draft.__enter__()
         for layout in self._layouts.values():
-            label = unfinished_label(self._shard)
-            file = AtomicFile(self._root / self._path(layout), self._work_dir, label)
-            self._files.append(file)
+            file = self._draft.open(self._path(layout))
             per_axis = (shard // chunk for shard, chunk in zip(layout.shard_shape, layout.chunk_shape, strict=True))
-            self._writers[layout.name] = ShardWriter(file.file, math.prod(per_axis), _codec(layout, self._plan))
+            self._writers[layout.name] = ShardWriter(file, math.prod(per_axis), _codec(layout, self._plan))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Drop what was not committed."""
-        for file in self._files:
-            file.discard()
+        self._draft.__exit__(kind, *rest)
 
     def _path(self, layout: ArrayLayout) -> str:
         return shard_path(layout.name, self._shard, len(layout.shape))
@@ -195,10 +200,15 @@ class ShardSink:
         return self._shard * ssg_rows_per_shard(self._plan.spec) + start, count
 
     def commit(self, patches: Sequence[PatchRecord]) -> ShardRecord:
-        """Move all files into place, then write the record."""
+        """Move all files into place, then write the record.
+
+        Raises
+        ------
+        BuildError
+            If the shard has a record with other content: whoever begins a shard has removed what was left of it.
+        """
         hashes = {name: writer.finish() for name, writer in self._writers.items()}
-        for file in self._files:
-            file.commit()
+        self._draft.commit()
         record = ShardRecord(
             shard=self._shard,
             fingerprint=self._plan.fingerprint,
@@ -208,5 +218,7 @@ class ShardSink:
             ),
             patches=tuple(patches),
         )
-        write_atomic(self._root / record_path(self._shard), record.encode(), self._work_dir)
+        path = record_path(self._shard)
+        if not self._target.create(path, record.encode()):
+            raise BuildError(f"{self._target.name(path)} was written by another builder, with other content")
         return record

@@ -16,6 +16,7 @@ from ssl_data.pipeline.monitor import Monitor
 from ssl_data.pipeline.plan import shard_jobs
 from ssl_data.pipeline.run import make_build_plan
 from ssl_data.pipeline.status import read_status
+from ssl_data.store.local_target import LocalTarget
 from ssl_data.testing import write_images
 
 
@@ -92,8 +93,8 @@ def test_without_retries_the_first_failure_is_the_last(config, monkeypatch, paus
 
 def test_failures_travel_from_ray_workers(config, tmp_path):
     plan = make_build_plan(config)
-    (job,) = shard_jobs(plan, [3], root=tmp_path / "store", num_threads=1)
-    lost = dataclasses.replace(job, work_dir=tmp_path / "nowhere")
+    (job,) = shard_jobs(plan, [3], target=LocalTarget(tmp_path / "store"), num_threads=1)
+    lost = dataclasses.replace(job, work=".build/nowhere")
     (outcome,) = RayExecutor(1).run(partial(attempt_shard, retries=1), [lost])
     assert outcome.result is None
     assert [(failure.shard, failure.attempt) for failure in outcome.failures] == [(3, 1), (3, 2)]
@@ -103,7 +104,7 @@ def test_failures_travel_from_ray_workers(config, tmp_path):
 
 def test_a_build_that_does_not_move_says_so_and_what_is_in_hand(tmp_path, caplog):
     (tmp_path / "shard-00007-gt-abc").touch()
-    with Monitor(tmp_path, num_shards=9, num_reused=0, stall_seconds=0.05):
+    with Monitor(LocalTarget(tmp_path), ".", num_shards=9, num_reused=0, stall_seconds=0.05):
         deadline = time.monotonic() + 20
         while not events(caplog, "stalled") and time.monotonic() < deadline:
             time.sleep(0.01)

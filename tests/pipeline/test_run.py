@@ -227,7 +227,7 @@ def test_a_builder_that_comes_second_to_a_place_finds_out_under_the_lock(images,
 
 def test_a_complete_store_that_cannot_be_written_has_nothing_to_do(images, tmp_path, monkeypatch):
     build(configure(images, tmp_path / "store"))
-    monkeypatch.setattr("ssl_data.pipeline.run.build_lock", None)  # any use of it would be an error
+    monkeypatch.setattr("ssl_data.store.local_target.LocalTarget.build_lock", None)  # any use of it would be an error
     assert build(configure(images, tmp_path / "store")).nothing_to_do
 
 
@@ -248,7 +248,7 @@ def test_an_interrupt_while_the_images_are_scanned(images, tmp_path):
     def stop(progress):
         raise KeyboardInterrupt
 
-    with pytest.raises(BuildInterruptedError, match="interrupted with 0 of its shards done; the same command goes on"):
+    with pytest.raises(BuildInterruptedError, match="store: interrupted; the same command goes on"):
         build(configure(images, tmp_path / "store"), progress=stop)
 
 

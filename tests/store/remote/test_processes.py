@@ -94,8 +94,7 @@ def test_a_fork_while_another_thread_reads(url, store):
 
 def test_after_the_fetching_process_was_killed_the_next_read_starts_another(url, store):
     remote = open_store(url, cache_bytes=0)
-    assert fetcher._fetcher is not None
-    fetcher._fetcher._process.kill()
+    fetcher._pool.idle[-1]._process.kill()
     with pytest.raises(StoreUnreachableError, match=r"could not be read \(the fetching process ended with status -9\)"):
         remote.read_gt(0)
     assert (remote.read_gt(0) == store.read_gt(0)).all()
@@ -106,7 +105,7 @@ import sys, time
 from ssl_data import open_store
 from ssl_data.store import fetcher
 store = open_store(sys.argv[1], cache_bytes=0)
-print(fetcher._fetcher._process.pid, flush=True)
+print(fetcher._pool.idle[-1]._process.pid, flush=True)
 while len(sys.argv) > 2:
     store.read_gt(0)
 """
