@@ -163,7 +163,7 @@ def _explain(error: Exception) -> dict[str, Any]:
         kind = "missing"
     elif any(service in text for service in _METADATA_SERVICES):
         kind, detail = "denied", "there are no credentials in the environment"
-    elif isinstance(error, PermissionDeniedError | UnauthenticatedError):
+    elif isinstance(error, PermissionDeniedError | UnauthenticatedError) or detail.startswith(("401 ", "403 ")):
         kind = "denied"
     elif isinstance(error, AlreadyExistsError | PreconditionError | NotModifiedError):
         kind = "conflict"

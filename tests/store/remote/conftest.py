@@ -21,6 +21,7 @@ from pathlib import Path
 
 import obstore
 import pytest
+from obstore.store import S3Store
 
 from ssl_data.store.codec import crc32c
 
@@ -159,17 +160,23 @@ def seaweed_port(tmp_path_factory):
     keys = [{"accessKey": "an-access-key", "secretKey": SECRET}]
     identity = {"name": "tester", "credentials": keys, "actions": ["Admin", "Read", "Write", "List"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    port, others = _free_port(), ("master", "volume", "filer")
-    arguments = [program, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=.", "-s3", f"-s3.port={port}"]
-    arguments += ["-s3.config=s3.json", "-s3.port.iceberg=0", "-volume.max=20", "-master.volumeSizeLimitMB=512"]
-    arguments += ["-master.telemetry=false", *(f"-{name}.port={_free_port_with_pair()}" for name in others)]
-    with subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            _wait_for(port, process)
-            _make_bucket(port)
-            yield port
-        finally:
-            process.terminate()
+    for attempt in range(3):  # a port may be taken after it was found free
+        port, others = _free_port_with_pair(), ("master", "volume", "filer")
+        arguments = [program, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=.", "-s3", f"-s3.port={port}"]
+        arguments += ["-s3.config=s3.json", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
+        arguments += ["-volume.max=20", "-master.volumeSizeLimitMB=512"]
+        arguments += [f"-{name}.port={_free_port_with_pair()}" for name in others]
+        with (folder / f"log-{attempt}").open("wb") as log:
+            process = subprocess.Popen(arguments, cwd=folder, stdout=log, stderr=log)
+        if _made_bucket(port, process):
+            break
+        process.kill()
+        process.wait()
+    else:
+        pytest.fail(f"SeaweedFS did not start: {(folder / 'log-2').read_text()[-2000:]}")
+    yield port
+    process.kill()  # it would take half a minute to end by itself, and holds nothing worth saving
+    process.wait()
 
 
 def _free_port_with_pair() -> int:
@@ -182,30 +189,30 @@ def _free_port_with_pair() -> int:
             return port
 
 
-def _make_bucket(port: int) -> None:
-    """Make it as soon as the server does so: it listens before it is ready."""
-    from obstore.store import S3Store  # signs requests
-
-    give_up = time.monotonic() + 30
-    while True:
-        client = S3Store(
-            BUCKET,
-            endpoint=f"http://127.0.0.1:{port}",
-            access_key_id="an-access-key",
-            secret_access_key=SECRET,
-            region="us-east-1",
-            client_options={"allow_http": True},
-        )
-        url = obstore.sign(client, "PUT", "", timedelta(minutes=1))
+def _made_bucket(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Make the bucket as soon as the server is ready, some time after it listens; False where it is not in time."""
+    client = _client(port)
+    request = obstore.sign(client, "PUT", "", timedelta(minutes=5)).partition(f":{port}")[2]
+    give_up = time.monotonic() + 40
+    while time.monotonic() < give_up and process.poll() is None:
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        connection.request("PUT", url.partition(str(port))[2])
-        status = connection.getresponse().status
-        connection.close()
-        if status == 200:
-            return
-        if time.monotonic() > give_up:
-            pytest.fail(f"the bucket could not be made (status {status})")
+        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+            connection.request("PUT", request)
+            if connection.getresponse().status == 200:
+                return True
         time.sleep(0.2)
+    return False
+
+
+def _client(port: int) -> S3Store:
+    return S3Store(
+        BUCKET,
+        endpoint=f"http://127.0.0.1:{port}",
+        access_key_id="an-access-key",
+        secret_access_key=SECRET,
+        region="us-east-1",
+        client_options={"allow_http": True, "default_headers": {"x-amz-acl": "public-read"}},
+    )
 
 
 @pytest.fixture(scope="session")
@@ -257,16 +264,7 @@ class Bucket:
     """What a test changes on the server, past the proxy."""
 
     def __init__(self, port: int) -> None:
-        from obstore.store import S3Store
-
-        self._client = S3Store(
-            BUCKET,
-            endpoint=f"http://127.0.0.1:{port}",
-            access_key_id="an-access-key",
-            secret_access_key=SECRET,
-            region="us-east-1",
-            client_options={"allow_http": True, "default_headers": {"x-amz-acl": "public-read"}},
-        )
+        self._client = _client(port)
 
     def put(self, url: str, path: str | Path, content: bytes) -> None:
         obstore.put(self._client, f"{self._prefix(url)}/{path}", content)

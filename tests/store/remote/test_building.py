@@ -1,4 +1,4 @@
-"""Stores that are built in an object store are the same, byte for byte, as those built in a folder, whatever happens."""
+"""Stores built in an object store are the same, byte for byte, as those built in a folder, whatever happens."""
 
 import itertools
 import os
@@ -160,7 +160,7 @@ def test_any_damage_is_named_and_repaired(images, whole, out):
     build(configure(images, out))
     target = open_target(out)
     draw = random.Random(0)  # noqa: S311 - nothing secret
-    for path in draw.sample(sorted(whole), 3) + ["zarr.json", "manifest/shard-00003.parquet", "ssg/c/5/0"]:
+    for path in (*draw.sample(sorted(whole), 2), "zarr.json", "manifest/shard-00003.parquet", "ssg/c/5/0"):
         kind = draw.choice(["flip", "truncate", "remove"])
         target.remove(path) if kind == "remove" else target.put(
             path, flip(whole[path]) if kind == "flip" else whole[path][:-1]
@@ -227,7 +227,7 @@ def wait_for_a_shard(url):
 
 @pytest.mark.parametrize("fault", [None, "503", "slow"])
 def test_an_interrupt_ends_soon_even_where_the_server_is_gone(many, out, proxy, fault):
-    images, expected = many
+    images, _ = many
     process = start(images, out, SSL_DATA_REMOTE_RETRIES="30", AWS_TIMEOUT="30s")
     wait_for_a_shard(out)
     proxy.every_fault, proxy.stall_seconds = fault, 20
