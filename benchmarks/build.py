@@ -32,9 +32,10 @@ from ssl_data.benchmarks.common import benchmark_parser, photographs, print_repo
 from ssl_data.config import Compression, Quantization, StoreSpec
 from ssl_data.kernels.codes import graph_codes
 from ssl_data.kernels.resize import reduce_bicubic
+from ssl_data.pipeline.cores import usable_cores
 from ssl_data.pipeline.decode import decode_image, image_size
 from ssl_data.pipeline.donor import rows_per_block
-from ssl_data.pipeline.executors import RayExecutor, SerialExecutor, usable_cores
+from ssl_data.pipeline.executors import RayExecutor, SerialExecutor
 from ssl_data.pipeline.rates import StageTimer
 from ssl_data.pipeline.run import make_build_plan
 from ssl_data.store.codec import chunk_codec

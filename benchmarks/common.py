@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_data.pipeline.executors import usable_cores
+from ssl_data.pipeline.cores import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,7 +48,7 @@ def build(
     config = build.config
     where = make_executor(build.executor, workers=config.workers, ray_address=build.ray_address)
     if part is not None:
-        chosen = Part.parse(part)
+        chosen = Part.parse(os.path.expandvars(part))  # batch systems name the part in a variable, and start no shell
         with logged(log), show_progress() as progress:
             made = build_part(config, chosen, executor=where, progress=progress, retries=retries)
         print_json(made.to_dict()) if as_json else _print_part(made)

@@ -39,8 +39,8 @@ def plan(
     Reads the headers of all images and measures a sample of them on this machine; nothing is written. Exit code 3: more
     images than --max-bad cannot be used, as far as their headers tell; they are listed.
     """
+    from ssl_data.pipeline.cores import usable_cores
     from ssl_data.pipeline.crops import Crop
-    from ssl_data.pipeline.executors import usable_cores
     from ssl_data.pipeline.preview import estimate_build
     from ssl_data.training.recipes import load_recipe
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 from ssl_data.errors import BuildError, ConfigError, MissingDependencyError, SSLDataError
+from ssl_data.pipeline.cores import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Executor", "ExecutorName", "RayExecutor", "SerialExecutor", "make_executor", "usable_cores"]
+__all__ = ["Executor", "ExecutorName", "RayExecutor", "SerialExecutor", "make_executor"]
 
 ExecutorName = Literal["serial", "ray"]
 
@@ -33,15 +32,6 @@ class Executor(Protocol):
     def run(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         """Yield the result of every job as it ends; the first error of a job ends the run and is raised."""
         ...
-
-
-def usable_cores() -> int:
-    """Cores this process may use: its affinity, limited by the container's CPU quota (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
 
 
 class SerialExecutor:

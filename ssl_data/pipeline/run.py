@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from ssl_data.errors import BuildError, BuildInterruptedError, ConfigError, one_line
 from ssl_data.kernels.ssg import warn_if_slow
 from ssl_data.pipeline.attempts import DEFAULT_RETRIES
+from ssl_data.pipeline.cores import usable_cores
 from ssl_data.pipeline.datasets import load_dataset
 from ssl_data.pipeline.donor import close_donor
 from ssl_data.pipeline.driver import Steering, committed_results, make_shards
-from ssl_data.pipeline.executors import Executor, ExecutorName, make_executor, usable_cores
+from ssl_data.pipeline.executors import Executor, ExecutorName, make_executor
 from ssl_data.pipeline.masks import attach_masks
 from ssl_data.pipeline.place import (
     adopt_label,

@@ -11,8 +11,8 @@ from ssl_data.errors import ConfigError, Problem, StoreCorruptError
 from ssl_data.kernels.codes import graph_codes
 from ssl_data.kernels.edges import edge_mask, edge_pixels
 from ssl_data.kernels.resize import reduce_bicubic
+from ssl_data.pipeline.cores import usable_cores
 from ssl_data.pipeline.donor import rows_per_block
-from ssl_data.pipeline.executors import usable_cores
 from ssl_data.pipeline.report import Progress
 from ssl_data.store.layout import PATCHES_PATH
 from ssl_data.store.manifest import PATCH_SCHEMA, read_table

@@ -41,6 +41,16 @@ def test_parts_and_completion(images, tmp_path):
     assert (again.returncode, json.loads(again.stdout)["nothing_to_do"]) == (0, True)
 
 
+def test_the_number_of_a_part_may_come_from_a_variable(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("ARRAY_INDEX", "1")
+    build = ("build", "--dataset", images, "--out", tmp_path / "store", *SMALL)
+    made = run(*build, "--part", "$ARRAY_INDEX/3", "--json")
+    assert (made.returncode, json.loads(made.stdout)["part"]) == (0, 1)
+    unset = run(*build, "--part", "$ARRAY_INDICES/3")
+    assert unset.returncode == 2
+    assert "got '$ARRAY_INDICES/3'" in unset.stderr
+
+
 def test_rejected_images_are_judged_by_the_completion(images, tmp_path):
     (images / "broken.png").write_bytes(b"no image")
     part = run("build", "--dataset", images, "--out", tmp_path / "store", *SMALL, "--part", "0/1")
