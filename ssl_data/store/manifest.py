@@ -183,7 +183,8 @@ def decode_table(content: bytes, schema: pa.Schema, name: str | Path) -> pa.Tabl
         If it does not decode, or has other columns.
     """
     try:
-        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        table = file.read(use_threads=False)  # a process that ends just after Arrow started its threads may abort
         is_expected, names = table.schema.equals(schema), table.schema.names
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreCorruptError(f"{name} does not decode ({error}); run `ssl-data verify` on the store") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -10,7 +12,23 @@ from PIL import Image
 
 from ssl_data.config import BuildConfig, EdgeSpec, ImageSpec, PatchSpec, SSGSpec, StoreSpec
 from ssl_data.pipeline.run import build
+from ssl_data.store.finalize import describe_store
+from ssl_data.store.layout import (
+    ATTRIBUTE,
+    FILES_PATH,
+    PATCHES_PATH,
+    PLAN_PATH,
+    REJECTED_PATH,
+    ROOT_METADATA,
+    SOURCES_PATH,
+    array_layouts,
+    shard_path,
+    ssg_rows_per_shard,
+)
+from ssl_data.store.manifest import FILE_SCHEMA, PATCH_SCHEMA, FileRecord, encode_table, read_record
+from ssl_data.store.plan import StorePlan
 from ssl_data.store.reader import Store, open_store
+from ssl_data.store.writer import frame_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +36,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ssl_data.store.layout import ArrayLayout
+
 _Spec = TypeVar("_Spec", ImageSpec, PatchSpec, EdgeSpec, SSGSpec, StoreSpec)
 
-__all__ = ["synthetic_image", "tiny_store", "write_images"]
+__all__ = ["repeated_store", "synthetic_image", "tiny_store", "write_images"]
 
 
 def synthetic_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -78,3 +98,64 @@ def tiny_store(folder: Path, *, sizes: Sequence[tuple[int, int]] = ((96, 128), (
     write_images(folder / "images", sizes)
     build(config)
     return open_store(config.out)
+
+
+def repeated_store(store: Store, folder: Path, num_shards: int) -> Store:
+    """A store of any number of patches, in seconds: the first shard of `store`, linked again and again.
+
+    All patches can be read. Their sources are called ``00000/image-0.png`` and so on, after the shard. What only
+    `ssl_data.verify_store` looks at is not there: the records of the shards, and the hashes.
+
+    Parameters
+    ----------
+    store : Store
+        On the same file system; its first shard is full.
+    folder : Path
+        Where the new store goes; a new folder.
+    num_shards : int
+    """
+    record, spec = read_record(store.source, 0), store.build_spec
+    per_shard = spec.store.patches_per_shard
+    if len(record.patches) != per_shard:
+        raise ValueError(f"the first shard of {store.url} holds {len(record.patches)} patches, not {per_shard}")
+    plan = dataclasses.replace(StorePlan.from_dict(store.attributes), num_slots=num_shards * per_shard)
+    patches, files = [], []
+    for shard in range(num_shards):
+        patches += [
+            dataclasses.replace(
+                patch,
+                patch_id=f"{shard:05d}/{patch.patch_id}",
+                source=f"{shard:05d}/{patch.source}",
+                slot=patch.slot + shard * per_shard,
+                start=patch.start + shard * ssg_rows_per_shard(spec),
+            )
+            for patch in record.patches
+        ]
+        files += [_link(store.root, folder, layout.name, shard, len(layout.shape)) for layout in _layouts(plan)]
+    file_table = encode_table(FILE_SCHEMA, files)
+    description = describe_store(plan, patches, 0, hashlib.sha256(file_table).hexdigest())
+    root = json.loads((store.root / ROOT_METADATA).read_bytes()) | {"attributes": {ATTRIBUTE: description}}
+    contents = {
+        **frame_files(plan),
+        **{path: (store.root / path).read_bytes() for path in (SOURCES_PATH, REJECTED_PATH)},
+        PLAN_PATH: plan.encode(),
+        PATCHES_PATH: encode_table(PATCH_SCHEMA, [vars(patch) for patch in patches]),
+        FILES_PATH: file_table,
+        ROOT_METADATA: json.dumps(root).encode(),
+    }
+    for path, content in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return open_store(folder)
+
+
+def _layouts(plan: StorePlan) -> tuple[ArrayLayout, ...]:
+    return array_layouts(plan.spec, plan.num_slots)
+
+
+def _link(from_root: Path, to_root: Path, array: str, shard: int, num_dimensions: int) -> FileRecord:
+    """Link shard 0 of an array as another shard of another store."""
+    original, path = from_root / shard_path(array, 0, num_dimensions), shard_path(array, shard, num_dimensions)
+    (to_root / path).parent.mkdir(parents=True)
+    (to_root / path).hardlink_to(original)
+    return FileRecord(path=path, num_bytes=original.stat().st_size, sha256="")
