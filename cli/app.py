@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from ssl_data.cli import bench, build, datasets, export_masks, finalize, inspect_store, plan, repair, status, verify
+from ssl_data.cli import (
+    bench,
+    build,
+    datasets,
+    export_masks,
+    finalize,
+    inspect_store,
+    plan,
+    repair,
+    status,
+    verify,
+    view,
+)
 from ssl_data.errors import BuildInterruptedError, ConfigError, SSLDataError
 
 if TYPE_CHECKING:
@@ -33,6 +45,7 @@ app.command("build")(build.build)
 app.command("plan")(plan.plan)
 app.command("finalize")(finalize.finalize)
 app.command("inspect")(inspect_store.inspect)
+app.command("view")(view.view)
 app.command("verify")(verify.verify)
 app.command("repair")(repair.repair)
 app.command("status")(status.status)

@@ -8,6 +8,7 @@
     ├── DatasetError            a dataset or one of its folders cannot be found or is misdescribed
     ├── SourceError             one image file cannot be used: .path, .reason, .reason_code
     ├── MissingDependencyError  an optional package is not installed                       (also ImportError)
+    ├── ViewError               the page that shows a store cannot be served
     ├── BuildError              a build could not go on
     │   └── BuildInterruptedError   stopped by a signal; the same command resumes it
     └── StoreError
@@ -44,6 +45,7 @@ __all__ = [
     "StoreMismatchError",
     "StoreNotFoundError",
     "StoreUnreachableError",
+    "ViewError",
     "one_line",
 ]
 
@@ -118,6 +120,10 @@ class SourceError(SSLDataError):
 
 class MissingDependencyError(SSLDataError, ImportError):
     """An optional package is needed; the message holds the command that installs it."""
+
+
+class ViewError(SSLDataError):
+    """The server that shows a store cannot listen where it is told to."""
 
 
 class BuildError(SSLDataError):
