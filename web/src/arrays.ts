@@ -54,7 +54,8 @@ export class StoreArrays {
         const [chunkRows, numPositions] = this.ssg.chunks;
         const chunk = await this.graphChunk(Math.floor(row / chunkRows));
         const first = (row % chunkRows) * numPositions;
-        const codes = chunk.subarray(first, first + numPositions);
+        const stored = chunk.subarray(first, first + numPositions);
+        const codes = "prediction" in this.ssg.attrs ? codesOf(stored as Uint8Array) : stored;
         if (codes[(numPositions - 1) / 2] !== this.description.largest_code) {
             throw new Error(`row ${row} of ${this.description.arrays.ssg} holds no graph; run \`ssl-data verify\``);
         }
@@ -70,6 +71,15 @@ export class StoreArrays {
         if (this.graphChunks.size > CHUNKS_KEPT) this.graphChunks.delete(this.graphChunks.keys().next().value!);
         return chunk;
     }
+}
+
+/** The codes of one graph of which the array holds differences; see FORMAT.md. */
+function codesOf(differences: Uint8Array): Uint8Array {
+    const codes = differences.slice(); // its sums are modulo 256, as they have to be
+    const side = Math.sqrt(codes.length);
+    for (let k = side; k < codes.length; k++) codes[k] += codes[k - side];
+    for (let k = 0; k < codes.length; k++) if (k % side > 0) codes[k] += codes[k - 1];
+    return codes;
 }
 
 function bytesOf(data: unknown): Uint8Array {
