@@ -63,7 +63,7 @@ def test_other_images_are_refused(damaged, tmp_path):
         (["verify", "x", "--deep", "--share", "0"], 2, "above 0"),
         (["repair", "x", "--root", "y"], 2, "need --dataset"),
         (["repair", "nowhere"], 1, "is not a store, not even a damaged one"),
-        (["repair", "s3://bucket/store"], 2, "is not a folder"),
+        (["repair", "ftp://bucket/store"], 2, "give a folder or one of s3://"),
     ],
 )
 def test_mistakes_are_explained(arguments, code, message):
