@@ -35,7 +35,7 @@ setup(
     package_dir={"ssl_data": "ssl_data", **folders},
     package_data={
         "ssl_data": ["py.typed", "*.pyi", "**/*.pyi", "**/FORMAT.md", "view/assets/*"],
-        "ssl_data.manifests": ["**/*.yaml"],
+        "ssl_data.manifests": ["datasets/*.yaml", "recipes/*.yaml", "cluster/*/*"],
     },
     ext_modules=extensions,
     cmdclass={"build_ext": build_ext},
