@@ -34,7 +34,7 @@ setup(
     packages=packages,
     package_dir={"ssl_data": "ssl_data", **folders},
     package_data={
-        "ssl_data": ["py.typed", "*.pyi", "**/*.pyi", "**/FORMAT.md", "view/assets/*"],
+        "ssl_data": ["py.typed", "*.pyi", "**/*.pyi", "**/FORMAT.md", "report/*.css", "view/assets/*"],
         "ssl_data.manifests": ["datasets/*.yaml", "recipes/*.yaml", "cluster/*/*"],
     },
     ext_modules=extensions,

@@ -22,6 +22,7 @@ from ssl_data.cli import (
     inspect_store,
     plan,
     repair,
+    report,
     status,
     verify,
     view,
@@ -45,6 +46,7 @@ app.command("build")(build.build)
 app.command("plan")(plan.plan)
 app.command("finalize")(finalize.finalize)
 app.command("inspect")(inspect_store.inspect)
+app.command("report")(report.report)
 app.command("view")(view.view)
 app.command("verify")(verify.verify)
 app.command("repair")(repair.repair)

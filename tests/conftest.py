@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads and loader workers would fight for cores
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_data.testing import tiny_store
+from ssl_data.testing import repeated_store, tiny_store
 
 SHARED = Path(os.environ.get("SSL_DATA_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 """Golden values and photographs that lie beside the project, not in it."""
@@ -49,3 +50,26 @@ def photographs() -> Path:
 def store(tmp_path_factory):
     """A small store with low-quality patches, to be read only."""
     return tiny_store(tmp_path_factory.mktemp("store"), lq_scale=4)
+
+
+@pytest.fixture(scope="session")
+def large_store(tmp_path_factory):
+    """More than 100 000 patches, each readable."""
+    folder = tmp_path_factory.mktemp("large")
+    small = tiny_store(folder, sizes=[(544, 544)], patches_per_shard=256)
+    yield repeated_store(small, folder / "large.zarr", 391)
+    shutil.rmtree(folder)  # thousands of files, which pytest would keep
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = os.environ.get("SSL_DATA_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no Chromium here (Debian/Ubuntu: apt install chromium); SSL_DATA_CHROMIUM names one elsewhere")
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=program, args=[*options, "--disable-sync", "--no-first-run"])
+        yield chromium
+        chromium.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from ssl_data.config import BuildConfig, EdgeSpec, ImageSpec, PatchSpec, SSGSpec, StoreSpec
+from ssl_data.config import BuildConfig, EdgeSpec, FilterSpec, ImageSpec, PatchSpec, SSGSpec, StoreSpec
 from ssl_data.pipeline.run import build
 from ssl_data.store.finalize import describe_store
 from ssl_data.store.layout import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ssl_data.store.layout import ArrayLayout
 
-_Spec = TypeVar("_Spec", ImageSpec, PatchSpec, EdgeSpec, SSGSpec, StoreSpec)
+_Spec = TypeVar("_Spec", ImageSpec, PatchSpec, EdgeSpec, FilterSpec, SSGSpec, StoreSpec)
 
 __all__ = ["repeated_store", "synthetic_image", "tiny_store", "write_images"]
 
@@ -90,6 +90,7 @@ def tiny_store(folder: Path, *, sizes: Sequence[tuple[int, int]] = ((96, 128), (
         image=take(ImageSpec),
         patch=take(PatchSpec),
         edge=take(EdgeSpec),
+        filter=take(FilterSpec),
         ssg=take(SSGSpec),
         store=take(StoreSpec),
     )

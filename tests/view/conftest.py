@@ -1,13 +1,11 @@
-"""Stores of all kinds, served; and a browser."""
+"""Stores of all kinds, served."""
 
-import os
-import shutil
 from contextlib import contextmanager
 from threading import Thread
 
 import pytest
 
-from ssl_data.testing import repeated_store, tiny_store
+from ssl_data.testing import tiny_store
 from ssl_data.view.server import ViewServer
 
 FORMS = {
@@ -51,26 +49,3 @@ def url(store):
 def any_form(request, tmp_path_factory):
     """A store of each form."""
     return tiny_store(tmp_path_factory.mktemp(request.param), **FORMS[request.param])
-
-
-@pytest.fixture(scope="session")
-def large_store(tmp_path_factory):
-    """More than 100 000 patches, each readable."""
-    folder = tmp_path_factory.mktemp("large")
-    small = tiny_store(folder, sizes=[(544, 544)], patches_per_shard=256)
-    yield repeated_store(small, folder / "large.zarr", 391)
-    shutil.rmtree(folder)  # thousands of files, which pytest would keep
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = os.environ.get("SSL_DATA_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no Chromium here (Debian/Ubuntu: apt install chromium); SSL_DATA_CHROMIUM names one elsewhere")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=program, args=[*options, "--disable-sync", "--no-first-run"])
-        yield chromium
-        chromium.close()

@@ -358,6 +358,14 @@ def test_damage_is_said_and_not_shown(tmp_path, serve, open_page, compression, n
         assert page.is_hidden("#graph")
 
 
+def test_a_store_without_patches_says_so(tmp_path, serve, open_page):
+    with serve(tiny_store(tmp_path, min_edge_density=1.0)) as url:
+        page = open_page(url)
+        assert page.inner_text("#found") == "0 patches"
+        page.keyboard.press("Enter")
+        assert page.errors == []
+
+
 def test_names_are_text(tmp_path, serve, open_page):
     write_images(tmp_path / "images", [(64, 64)])
     name = "<img src=x onerror=alert(1)>&amp;.png"

@@ -1,0 +1,1 @@
+"""One HTML file about a store: figures as pictures, sample patches, specs and provenance."""
