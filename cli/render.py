@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ssl_data.store.manifest import RejectedRecord
 
 __all__ = [
+    "bar",
     "counted",
     "counted_reasons",
     "duration",
@@ -27,6 +29,7 @@ __all__ = [
     "print_table",
     "show_progress",
     "size",
+    "spark",
 ]
 
 _PLAIN_INTERVAL_SECONDS = 5.0
@@ -36,6 +39,35 @@ _WORDS = {
     "verify": "comparing files",
     "recompute": "computing patches anew",
 }
+
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_HEIGHTS = " ▁▂▃▄▅▆▇█"
+_PLAIN = " .:-=+*#@"  # for terminals that know ASCII only
+
+
+def _shows(text: str) -> bool:
+    """Whether standard output can show these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def bar(share: float, width: int = 20) -> str:
+    """A bar that fills this share of a width, to an eighth of a character; what is not nothing is always to be seen."""
+    if not _shows(_EIGHTHS):
+        return "#" * max(round(share * width), int(share > 0))
+    whole, rest = divmod(max(round(8 * width * share), int(share > 0)), 8)
+    return "█" * whole + _EIGHTHS[rest].strip()
+
+
+def spark(counts: Sequence[int]) -> str:
+    """Numbers as columns side by side, one character each; only a zero is blank."""
+    levels = _HEIGHTS if _shows(_HEIGHTS) else _PLAIN
+    largest = max(counts, default=0) or 1
+    return "".join(levels[math.ceil(count / largest * (len(levels) - 1))] for count in counts)
 
 
 def counted(number: int, noun: str) -> str:

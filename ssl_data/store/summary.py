@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ArraySummary", "StoreSummary", "summarize_store"]
 
+_DENSITY_STEPS = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArraySummary:
@@ -55,6 +57,8 @@ class StoreSummary:
     num_graphs: int
     edge_density: dict[str, float]
     """Smallest, mean and largest share of edge pixels (before edge_stride) in a patch."""
+    edge_density_histogram: tuple[int, ...]
+    """Patches by edge density, in equal steps from 0 to the largest."""
     arrays: tuple[ArraySummary, ...]
     num_bytes: int
     """All files of the store."""
@@ -100,6 +104,7 @@ def summarize_store(store: Store) -> StoreSummary:
         num_rejected=store.attributes["num_rejected"],
         num_shards=store.attributes["num_shards"],
         num_graphs=num_graphs,
+        edge_density_histogram=tuple(np.histogram(density, _DENSITY_STEPS, (0, density.max() or 1))[0].tolist()),
         edge_density={"min": float(density.min()), "mean": float(density.mean()), "max": float(density.max())},
         arrays=arrays,
         num_bytes=sum(sizes.values()),
