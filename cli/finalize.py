@@ -11,7 +11,7 @@ from ssl_data.cli.render import print_json
 
 
 def finalize(
-    store: Annotated[str, typer.Argument(help="The folder that was --out of all parts.")],
+    store: Annotated[str, typer.Argument(help="What was --out of all parts.")],
     max_bad: Annotated[int, typer.Option(help="Rejected images that are still a success.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -12,7 +12,7 @@ from ssl_data.errors import one_line
 
 
 def repair(
-    store: Annotated[str, typer.Argument(help="The folder of a store.")],
+    store: Annotated[str, typer.Argument(help="A store: a folder, or a URL of an object store.")],
     dataset: Annotated[str | None, typer.Option(help="Its images, as when it was built.")] = None,
     root: Annotated[str | None, typer.Option(help="Folder that holds the datasets. [SSL_DATA_ROOT]")] = None,
     masks: Annotated[str | None, typer.Option(help="Its edge masks, where it was built with given ones.")] = None,

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def status(
-    store: Annotated[str, typer.Argument(help="The folder of a store, complete or not.")],
+    store: Annotated[str, typer.Argument(help="A store, complete or not: a folder or a URL.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show how far a build is, from any machine that sees the folder: shards done, in hand and failed, time left."""
+    """Show how far a build is, from any machine that sees it: shards done, in hand and failed, time left."""
     from ssl_data.pipeline.status import read_status
 
     found = read_status(store)
