@@ -10,11 +10,10 @@ import typer
 from ssl_data.cli.render import counted
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ssl_data.config import MultiscaleSpec
     from ssl_data.pipeline.datasets import Folder
     from ssl_data.pipeline.descriptions import DatasetDescription, FolderDescription
+    from ssl_data.pipeline.remote_path import ImagePath
     from ssl_data.training.recipes import Recipe
 
 
@@ -62,7 +61,9 @@ def _explain_dataset(name: str, root: str | None) -> None:
     _print_places(description, base, locate_folders(description, base))
 
 
-def _print_places(description: DatasetDescription, base: Path, located: dict[FolderDescription, Folder | None]) -> None:
+def _print_places(
+    description: DatasetDescription, base: ImagePath, located: dict[FolderDescription, Folder | None]
+) -> None:
     """Every folder of a dataset, and the one of all of them where there may be one."""
     for include in description.includes:
         _print_places(include, base, located)
@@ -84,7 +85,7 @@ def _drawn(folder: FolderDescription) -> str:
     return f", drawn from {_or_unknown(folder.expected_images)} by name, seed {folder.subset.seed}"
 
 
-def _print_place(part: FolderDescription, base: Path, found: Folder | None) -> None:
+def _print_place(part: FolderDescription, base: ImagePath, found: Folder | None) -> None:
     """Where a part of a dataset is, or where it was looked for."""
     from ssl_data.pipeline.datasets import candidate_folders
     from ssl_data.pipeline.sources import count_images

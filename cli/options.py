@@ -75,7 +75,10 @@ def take_build_options(**defaults: Any) -> Callable[[Callable[..., None]], Calla
 
 
 def _build_options(
-    dataset: Annotated[str, typer.Option(help="A known dataset, a folder of images, or a dataset file (.yaml).")],
+    dataset: Annotated[
+        str,
+        typer.Option(help="A known dataset, a folder or URL of images, or a dataset file (.yaml)."),
+    ],
     out: Annotated[str, typer.Option(help="Where the store goes: a folder, or s3://, gs://, az://.")],
     root: Annotated[str | None, typer.Option(help="Folder that holds the datasets. [SSL_DATA_ROOT]")] = None,
     patch_size: Annotated[int | None, typer.Option(help="Side of a patch in pixels. [512]", min=1)] = None,

@@ -350,11 +350,11 @@ class BuildConfig:
     """Everything a build needs to know; the specs decide the bytes, the rest only from where, whereto and how fast."""
 
     dataset: str
-    """Name of a known dataset, a directory of images, or a dataset file (``.yaml``)."""
+    """Name of a known dataset, a directory of images or its URL, or a dataset file (``.yaml``)."""
     out: str
     """Where the store goes: a folder, or a URL of an object store (s3://, gs://, az://)."""
     root: str | None = None
-    """Folder that holds the datasets' folders; the environment variable ``SSL_DATA_ROOT`` where not given."""
+    """Folder, or URL, that holds the datasets' folders; the environment variable ``SSL_DATA_ROOT`` where not given."""
     strict: bool = False
     """Whether a folder with another number of images than its dataset file expects is an error, not a warning."""
     masks: str | None = None

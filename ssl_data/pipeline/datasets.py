@@ -19,9 +19,12 @@ from ssl_data.pipeline.descriptions import (
     parse_description,
     read_bundled,
 )
+from ssl_data.pipeline.remote_path import RemotePath, image_path, join_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from ssl_data.pipeline.remote_path import ImagePath
 
 __all__ = [
     "ROOT_VARIABLE",
@@ -52,7 +55,7 @@ class Folder:
 
     name: str
     """Prefix of the names of its images within the dataset; empty for a plain directory."""
-    path: Path
+    path: ImagePath
     files: tuple[str, ...] | None = None
     """Only these, by path relative to the folder; everything where None."""
     expected_images: int | None = None
@@ -84,10 +87,10 @@ def describe_dataset(dataset: str) -> DatasetDescription:
     DatasetError
         If nothing of that name exists, or the file has mistakes; all of them are listed.
     """
-    path = Path(dataset)
     if dataset in list_datasets():
         return read_bundled(dataset)
-    if _is_dataset_file(path):
+    path = image_path(dataset)
+    if isinstance(path, Path) and _is_dataset_file(path):
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
@@ -95,6 +98,8 @@ def describe_dataset(dataset: str) -> DatasetDescription:
         return parse_description(text, dataset)
     if path.is_dir():
         return DatasetDescription(name=DIRECTORY, folders=(FolderDescription(name="", paths=(str(path.absolute()),)),))
+    if isinstance(path, RemotePath):
+        raise DatasetError(f"--dataset {dataset}: there are no objects below it")
     known = ", ".join(list_datasets())
     raise DatasetError(f"--dataset {dataset}: neither a directory, nor a .yaml file, nor one of the datasets: {known}")
 
@@ -103,12 +108,12 @@ def _is_dataset_file(path: Path) -> bool:
     return path.suffix in {".yaml", ".yml"} and path.is_file()
 
 
-def root_folder(dataset: str, root: str | None = None) -> Path:
+def root_folder(dataset: str, root: str | None = None) -> ImagePath:
     """The folder to which relative paths refer: `root`, else ``SSL_DATA_ROOT``, else the dataset file's, else here."""
     given = root or os.environ.get(ROOT_VARIABLE)
     if given:
-        return Path(given)
-    return Path(dataset).parent if _is_dataset_file(Path(dataset)) else Path()
+        return image_path(given)
+    return Path(dataset).parent if "://" not in dataset and _is_dataset_file(Path(dataset)) else Path()
 
 
 def load_dataset(dataset: str, root: str | None = None) -> Dataset:
@@ -140,7 +145,7 @@ def load_dataset(dataset: str, root: str | None = None) -> Dataset:
     )
 
 
-def locate_folders(description: DatasetDescription, base: Path) -> dict[FolderDescription, Folder | None]:
+def locate_folders(description: DatasetDescription, base: ImagePath) -> dict[FolderDescription, Folder | None]:
     """The parts of the dataset to be used and the folders that hold them, None where one is missing.
 
     These are the dataset's parts, or the one folder of all of them where a part is missing but that one is there.
@@ -155,13 +160,13 @@ def locate_folders(description: DatasetDescription, base: Path) -> dict[FolderDe
     return parts
 
 
-def candidate_folders(folder: FolderDescription, base: Path) -> list[Path]:
+def candidate_folders(folder: FolderDescription, base: ImagePath) -> list[ImagePath]:
     """Where a folder may lie; none where it is in a package that is not installed."""
     location = base if folder.package is None else _package_folder(folder.package)
-    return [] if location is None else [location / path for path in folder.paths]
+    return [] if location is None else [join_path(location, path) for path in folder.paths]
 
 
-def _locate(part: FolderDescription, base: Path) -> Folder | None:
+def _locate(part: FolderDescription, base: ImagePath) -> Folder | None:
     """The folder at the first place that exists, or None."""
     path = next((path for path in candidate_folders(part, base) if path.is_dir()), None)
     if path is None:
@@ -169,7 +174,7 @@ def _locate(part: FolderDescription, base: Path) -> Folder | None:
     return Folder(name=part.name, path=path, files=part.files, expected_images=part.expected_images, subset=part.subset)
 
 
-def _explain_missing(description: DatasetDescription, base: Path) -> list[str]:
+def _explain_missing(description: DatasetDescription, base: ImagePath) -> list[str]:
     """Lines that say what was looked for, where, and how to get it; none where all is there."""
     if None not in locate_folders(description, base).values():
         return []
@@ -183,7 +188,7 @@ def _explain_missing(description: DatasetDescription, base: Path) -> list[str]:
     return lines
 
 
-def _explain_missing_folder(part: FolderDescription, base: Path) -> list[str]:
+def _explain_missing_folder(part: FolderDescription, base: ImagePath) -> list[str]:
     candidates = candidate_folders(part, base)
     if not candidates:
         return [f"  {part.name}: the Python package {part.package} is not installed: pip install 'ssl_data[sample]'"]

@@ -8,6 +8,7 @@ import re
 import stat
 import threading
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,16 +17,17 @@ from PIL import Image, ImageFile
 from ssl_data.config import MAX_PIXELS
 from ssl_data.errors import SourceError
 from ssl_data.pipeline.recognise import explain_unopened
+from ssl_data.pipeline.remote_path import RemotePath
 from ssl_data.pipeline.rgb import UnsupportedPixelsError, to_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
     from numpy.typing import NDArray
 
     from ssl_data.errors import ReasonCode
+    from ssl_data.pipeline.remote_path import ImagePath
 
 __all__ = ["decode_image", "file_image_size", "image_size", "read_file"]
 
@@ -115,7 +117,7 @@ def image_size(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> tu
     return _size(io.BytesIO(content), name, max_pixels)
 
 
-def file_image_size(path: Path, name: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def file_image_size(path: ImagePath, name: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """The same of a file, of which only the parts around the pixels are read.
 
     Raises
@@ -123,7 +125,7 @@ def file_image_size(path: Path, name: str, *, max_pixels: int = MAX_PIXELS) -> t
     SourceError
         Also if it cannot be read.
     """
-    with _readable(path, name), path.open("rb") as file:
+    with _readable(path, name), path.open_header() if isinstance(path, RemotePath) else path.open("rb") as file:
         return _size(file, name, max_pixels)
 
 
@@ -203,7 +205,7 @@ def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> 
         raise SourceError(name, f"{code} ({_plain(error)})", code) from error
 
 
-def read_file(path: Path, name: str) -> bytes:
+def read_file(path: ImagePath, name: str) -> bytes:
     """The content of an image file.
 
     Raises
@@ -216,10 +218,10 @@ def read_file(path: Path, name: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _readable(path: Path, name: str) -> Iterator[None]:
+def _readable(path: ImagePath, name: str) -> Iterator[None]:
     """Say of a file that cannot be read why not."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+        if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
             raise SourceError(name, "not a regular file", "unreadable")
         yield
     except OSError as error:

@@ -27,7 +27,6 @@ from ssl_data.store.writer import ShardSink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from ssl_data.geometry.scales import ScaledSize
     from ssl_data.pipeline.donor import Donor
     from ssl_data.pipeline.plan import ImageTask, PatchTask, ShardJob
+    from ssl_data.pipeline.remote_path import ImagePath
     from ssl_data.pipeline.sources import Source
     from ssl_data.store.manifest import ShardRecord
 
@@ -122,7 +122,7 @@ def _copy_image(sink: ShardSink, tasks: list[ImageTask], donor: Donor) -> Iterat
             yield _record(task, patch, **copy_patch(sink, patch.slot, donor, index, patch.patch_id))
 
 
-def _read(source: Source, path: Path, sha256: str | None) -> bytes:
+def _read(source: Source, path: ImagePath, sha256: str | None) -> bytes:
     """The content that the plan was made from; anything else is no property of the image, and must not be recorded."""
     where = one_line(str(path))
     try:

@@ -13,6 +13,7 @@ from ssl_data.config import MAX_PIXELS, fingerprint
 from ssl_data.errors import DatasetError, SourceError, one_line
 from ssl_data.pipeline.datasets import DatasetWarning, draw_subset
 from ssl_data.pipeline.decode import file_image_size, image_size, read_file
+from ssl_data.pipeline.remote_path import RemotePath
 from ssl_data.store.plan import source_identity
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ssl_data.errors import ReasonCode
     from ssl_data.pipeline.datasets import Dataset, Folder
+    from ssl_data.pipeline.remote_path import ImagePath
 
 __all__ = ["IMAGE_SUFFIXES", "Source", "count_images", "find_files", "scan_sources", "sources_fingerprint"]
 
@@ -38,7 +40,7 @@ class Source:
 
     name: str
     """Unique in the dataset: folder name and relative path, with forward slashes."""
-    path: Path
+    path: ImagePath
     sha256: str
     num_bytes: int
     height: int | None
@@ -63,7 +65,7 @@ class Source:
         return {"source": self.name, **{name: getattr(self, name) for name in names}}
 
 
-def find_files(dataset: Dataset, *, strict: bool = False) -> list[tuple[str, Path]]:
+def find_files(dataset: Dataset, *, strict: bool = False) -> list[tuple[str, ImagePath]]:
     """Name and path of every image file, sorted by name, whatever the order of folders and directory entries.
 
     Parameters
@@ -108,10 +110,10 @@ def _report_surprises(surprises: list[str], *, strict: bool) -> None:
         warnings.warn(f"{surprise}; the store is made of what is there", DatasetWarning, stacklevel=3)
 
 
-def _files_of(folder: Folder) -> Iterator[tuple[str, Path]]:
+def _files_of(folder: Folder) -> Iterator[tuple[str, ImagePath]]:
     prefix = f"{folder.name}/" if folder.name else ""
     if folder.files is None:
-        relative_paths = _walk(folder.path)
+        relative_paths = _walk_objects(folder.path) if isinstance(folder.path, RemotePath) else _walk(folder.path)
     else:
         missing = [name for name in folder.files if not (folder.path / name).is_file()]
         if missing:
@@ -133,9 +135,21 @@ def _walk(root: Path) -> Iterator[str]:
         visited.add(real)
         subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
         for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 - hot
+            if _is_image_name(name):
                 relative = os.path.relpath(os.path.join(directory, name), root)  # noqa: PTH118
                 yield relative.replace(os.sep, "/")
+
+
+def _walk_objects(root: RemotePath) -> Iterator[str]:
+    """The same below a prefix of an object store."""
+    for relative in root.walk():
+        *folders, name = relative.split("/")
+        if _is_image_name(name) and not any(folder.startswith(".") for folder in folders):
+            yield relative
+
+
+def _is_image_name(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - hot
 
 
 def _raise(error: OSError) -> None:
@@ -145,7 +159,7 @@ def _raise(error: OSError) -> None:
 
 
 def scan_sources(
-    files: Sequence[tuple[str, Path]],
+    files: Sequence[tuple[str, ImagePath]],
     *,
     num_threads: int,
     max_pixels: int = MAX_PIXELS,
@@ -176,7 +190,7 @@ def scan_sources(
     return sources
 
 
-def _scan(file: tuple[str, Path], max_pixels: int, *, hashed: bool) -> Source:
+def _scan(file: tuple[str, ImagePath], max_pixels: int, *, hashed: bool) -> Source:
     name, path = file
     sha256, num_bytes, height, width, rejected, code = "", 0, None, None, None, None
     try:
@@ -186,7 +200,7 @@ def _scan(file: tuple[str, Path], max_pixels: int, *, hashed: bool) -> Source:
             height, width = image_size(content, name, max_pixels=max_pixels)
         else:
             height, width = file_image_size(path, name, max_pixels=max_pixels)
-            num_bytes = path.stat().st_size
+            num_bytes = path.num_bytes() if isinstance(path, RemotePath) else path.stat().st_size
         _refuse_bad_name(name)
     except SourceError as error:
         height, width, rejected, code = None, None, error.reason, error.reason_code

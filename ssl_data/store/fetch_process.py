@@ -13,7 +13,7 @@ size     the size of "path"                                   "size"
 put      "path" to hold the content; on "condition" that it   "version"
          is "absent", or has the version given, or null
 delete   "paths" to be gone                                   nothing
-list     all below "prefix"                                   content: JSON lines of path, size, time modified
+list     all below "prefix", or "limit" of them               content: JSON lines of path, size, time modified
 =======  ===================================================  =======================================================
 
 Content is put whole or not at all; what is large travels in parts. A failure is answered by "error" (missing, denied,
@@ -24,6 +24,7 @@ code or a short phrase: what the server or the client library says in full may r
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -140,7 +141,8 @@ def _delete(store: ObjectStore, request: dict[str, Any], _: _Body) -> tuple[dict
 
 def _list(store: ObjectStore, request: dict[str, Any], _: _Body) -> tuple[dict[str, Any], Any]:
     found = (entry for page in obstore.list(store, request["prefix"] or None) for entry in page)
-    rows = ([entry["path"], entry["size"], entry["last_modified"].timestamp()] for entry in found)
+    chosen = itertools.islice(found, request["limit"])
+    rows = ([entry["path"], entry["size"], entry["last_modified"].timestamp()] for entry in chosen)
     return {}, "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 

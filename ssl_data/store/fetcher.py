@@ -320,7 +320,7 @@ def delete(url: str, paths: Iterable[str], *, brief: bool = False) -> None:
     _persist("delete", url, paths=list(paths), brief=brief)
 
 
-def list_below(url: str, prefix: str = "") -> list[Listed]:
-    """All objects below a folder of the store, or of the whole store; errors as those of `fetch`."""
-    lines = _persist("list", url, prefix=prefix)[1].splitlines()
+def list_below(url: str, prefix: str = "", *, limit: int | None = None) -> list[Listed]:
+    """All objects, or some of them, below a folder of the store, or of the whole store; errors as those of `fetch`."""
+    lines = _persist("list", url, prefix=prefix, limit=limit)[1].splitlines()
     return [Listed(*json.loads(line)) for line in lines]

@@ -14,7 +14,7 @@ from ssl_data.store.local_target import LocalTarget
 from ssl_data.store.remote import RemoteSource
 from ssl_data.store.remote_target import RemoteTarget
 
-__all__ = ["CACHE_BYTES_VARIABLE", "CACHE_DIR_VARIABLE", "CacheSettings", "open_source", "open_target"]
+__all__ = ["CACHE_BYTES_VARIABLE", "CACHE_DIR_VARIABLE", "CacheSettings", "open_source", "open_target", "unusable_url"]
 
 CACHE_DIR_VARIABLE = "SSL_DATA_CACHE_DIR"
 CACHE_BYTES_VARIABLE = "SSL_DATA_CACHE_BYTES"
@@ -44,16 +44,25 @@ def open_source(url: str | Path) -> LocalSource | RemoteSource:
     parts = urlsplit(text)
     if parts.scheme == "file":
         return LocalSource(Path(unquote(parts.path)))
+    problem = unusable_url(text)
+    if problem is not None:
+        raise StoreNotFoundError(problem)
+    return RemoteSource(text.rstrip("/"))
+
+
+def unusable_url(text: str) -> str | None:
+    """Why a URL cannot be used, without the URL, which may hold a password; None where it can."""
+    parts = urlsplit(text)
     if parts.scheme not in _REMOTE_SCHEMES:
         schemes = ", ".join(f"{scheme}://" for scheme in _REMOTE_SCHEMES)
-        raise StoreNotFoundError(f"{parts.scheme}:// is not supported; give a folder or one of {schemes}")
+        return f"{parts.scheme}:// is not supported; give a folder or one of {schemes}"
     token = parts.username is not None and not parts.scheme.startswith("abfs")  # abfs://container@account
     if token or parts.password is not None or parts.query or parts.fragment:
-        raise StoreNotFoundError(
-            f"the URL of a store at {parts.hostname} holds a user, a password, a query or a fragment; "
+        return (
+            f"the URL at {parts.hostname} holds a user, a password, a query or a fragment; "
             "give it without, and credentials in the environment"
         )
-    return RemoteSource(text.rstrip("/"))
+    return None
 
 
 def open_target(url: str | Path) -> LocalTarget | RemoteTarget:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -88,8 +89,10 @@ def test_a_build_gives_the_bytes_of_a_folder_and_leaves_nothing_else(images, who
     assert contents(out) == whole
 
 
-def test_ray_workers_open_the_store_themselves(images, whole, out):
-    build(configure(images, out), executor=RayExecutor(2))
+def test_ray_workers_read_images_and_write_the_store_themselves(images, whole, out):
+    for path in images.iterdir():
+        open_target(f"{out}-images").put(path.name, path.read_bytes())
+    build(configure(f"{out}-images", out), executor=RayExecutor(2))
     assert contents(out) == whole
 
 
@@ -272,18 +275,18 @@ def test_secrets_are_in_no_output(many, out, proxy, tmp_path):
 STORM = ["reset", "cut", "lost", "503", "500", "429", "truncate"]
 
 
-def weather(images, url, expected, proxy, *, share, seed, num_stalls=0):
+def weather(config, expected, proxy, *, share, seed, num_stalls=0):
     """Build while requests fail; count the faults that were met."""
     draw = random.Random(seed)  # noqa: S311 - nothing secret
     storm = [draw.choice(STORM) if draw.random() < share else None for _ in range(20_000)]
     for place in draw.sample(range(20, 300), num_stalls):
         storm[place] = draw.choice(["stall", "slow"])
     proxy.faults.extend(storm)
-    build(configure(images, url))
+    build(config)
     met = storm[: len(storm) - len(proxy.faults)]
     proxy.reset()
-    assert contents(url) == expected
-    assert verify_store(url) == []
+    assert contents(config.out) == expected
+    assert verify_store(config.out) == []
     return len(met) - met.count(None)
 
 
@@ -294,7 +297,8 @@ def seaweed_out(seaweed_proxy):
 
 def test_a_storm_of_faults_changes_nothing(images, whole, seaweed_out, seaweed_proxy, monkeypatch):
     monkeypatch.setenv("SSL_DATA_REMOTE_RETRIES", "12")
-    assert weather(images, seaweed_out, whole, seaweed_proxy, share=0.15, seed=0, num_stalls=2) > 5
+    config = configure(images, seaweed_out)
+    assert weather(config, whole, seaweed_proxy, share=0.15, seed=0, num_stalls=2) > 5
 
 
 @pytest.mark.slow
@@ -305,10 +309,12 @@ def test_storms_with_stalls_of_half_a_minute(shared_images, seaweed_out, seaweed
         monkeypatch.delenv(name)
     seaweed_proxy.stall_seconds = 35
     images = shared_images / "bench-small"
-    build(configure(images, tmp_path / "whole"))
+    config = configure(images, tmp_path / "whole", edge_stride=3)
+    config = replace(config, patch=PatchSpec(patch_size=128, step=128))
+    build(config)
     expected = contents_of(tmp_path / "whole")
     for seed in range(int(os.environ.get("SSL_DATA_STORMS", "5"))):
-        out = f"{seaweed_out}-{seed}"
-        num_faults = weather(images, out, expected, seaweed_proxy, share=0.1, seed=seed, num_stalls=2)
+        config = replace(config, out=f"{seaweed_out}-{seed}")
+        num_faults = weather(config, expected, seaweed_proxy, share=0.1, seed=seed, num_stalls=2)
         print(f"storm {seed}: {num_faults} faults", flush=True)  # noqa: T201 - shown with -s
         assert num_faults > 20
