@@ -77,7 +77,8 @@ def print_report(report: BuildReport) -> None:
     typer.echo(f"  time         {report.seconds:.1f} s")
     typer.echo("Next:")
     typer.echo(f"  ssl-data inspect {report.out}")
-    typer.echo(f"  python -c 'from ssl_data import SSLCachedDataset; print(SSLCachedDataset(\"{report.out}\")[0])'")
+    sample = f'SSLCachedDataset("{report.out}")[0]'
+    typer.echo(f"  python -c 'from ssl_data import SSLCachedDataset; print({sample}.keys())'")
 
 
 def _print_part(report: PartReport) -> None:

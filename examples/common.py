@@ -112,7 +112,7 @@ def load_photographs(options: argparse.Namespace) -> Photographs:
     )
     store = dataset.store
     if store.lq_scale is None:
-        raise SystemExit(f"{options.store} holds no low-quality patches; build it with `ssl-data build --lq-scale 4`")
+        raise SystemExit(f"{options.store} holds no low-quality patches; build another with --lq-scale 4")
     is_held_out = store.source_indices % 3 == 1
     rest = Subset(dataset, np.flatnonzero(~is_held_out).tolist())
     if len(rest) < options.batch_size:

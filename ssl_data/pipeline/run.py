@@ -72,7 +72,9 @@ def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = Non
     plan = make_plan(sources, dataset=dataset.name, spec=spec)
     if plan.store.num_slots == 0:
         reasons = "; ".join(f"{one_line(image.source)}: {image.reason}" for image in plan.rejected[:5])
-        raise BuildError(f"{config.dataset}: none of the {len(sources)} images can be used ({reasons})")
+        all_small = all(image.reason_code == "too_small" for image in plan.rejected)
+        remedy = "; use a smaller --patch-size, or --small-images upscale" if all_small else ""
+        raise BuildError(f"{config.dataset}: none of the {len(sources)} images can be used ({reasons}){remedy}")
     return plan
 
 
