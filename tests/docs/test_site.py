@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -47,6 +48,19 @@ def test_files_outside_of_the_documents_are_linked_as_pages(site):
     assert 'href="../files/examples/train_tiny_sr.py/"' in training
     page = (site / "files" / "examples" / "train_tiny_sr.py" / "index.html").read_text(encoding="utf-8")
     assert "TinySR" in page
+
+
+def test_every_link_within_the_site_leads_to_a_file(site):
+    missing = set()
+    pages = [page for page in site.rglob("*.html") if page.name != "404.html"]  # its links begin at the root
+    for page in pages:
+        for link in re.findall(r"""(?:href|src)=["']?([^"'\s>]+)""", page.read_text(encoding="utf-8")):
+            parts = urlsplit(link)
+            target = page.parent / unquote(parts.path)
+            if parts.path and not (parts.scheme or parts.netloc):
+                is_there = (target / "index.html").exists() if target.is_dir() else target.exists()
+                missing.update([] if is_there else [f"{page.relative_to(site)}: {link}"])
+    assert not missing
 
 
 def test_a_link_to_nowhere_is_noticed(site, tmp_path):
