@@ -27,7 +27,7 @@ from ssl_data.cli import (
     verify,
     view,
 )
-from ssl_data.errors import BuildInterruptedError, ConfigError, SSLDataError
+from ssl_data.errors import BuildInterruptedError, ConfigError, SSLDataError, explain_os_error
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -91,8 +91,8 @@ def main() -> None:
     except SSLDataError as error:
         typer.echo(f"ssl-data: error: {error}", err=True)
         sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
-    except OSError as error:  # disk full, permissions, ...: the system's own words and the file
-        typer.echo(f"ssl-data: error: {error}", err=True)
+    except OSError as error:  # disk full, permissions, ...
+        typer.echo(f"ssl-data: error: {explain_os_error(error)}", err=True)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         typer.echo("ssl-data: interrupted", err=True)

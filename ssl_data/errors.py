@@ -24,6 +24,7 @@ The messages are written for the person who reads them on a terminal: what is wr
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +47,7 @@ __all__ = [
     "StoreNotFoundError",
     "StoreUnreachableError",
     "ViewError",
+    "explain_os_error",
     "one_line",
 ]
 
@@ -77,6 +79,28 @@ def one_line(text: str) -> str:
     a\nb # ü.png
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: make room, and the same command goes on",
+    errno.EDQUOT: "a quota is used up: make room, or have it raised, and the same command goes on",
+    errno.EFBIG: "files may not become that large there (ulimit -f, or the file system): allow larger ones",
+    errno.EROFS: "it is mounted for reading only: mount it for writing, or name another place",
+    errno.EACCES: "check its permissions, or name another place",
+}
+
+
+def explain_os_error(error: OSError) -> str:
+    """An error of the system in one line: file, the system's words, and what to do where that is known.
+
+    Examples
+    --------
+    >>> explain_os_error(OSError(errno.EROFS, "Read-only file system", "/store"))
+    '/store: Read-only file system (it is mounted for reading only: mount it for writing, or name another place)'
+    """
+    where = "" if error.filename is None else f"{error.filename}: "
+    remedy = _REMEDIES.get(error.errno or 0)
+    return one_line(f"{where}{error.strerror or error}") + ("" if remedy is None else f" ({remedy})")
 
 
 class SSLDataError(Exception):

@@ -7,7 +7,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssl_data.errors import BuildError, SSLDataError, one_line
+from ssl_data.errors import BuildError, SSLDataError, explain_os_error, one_line
 from ssl_data.pipeline.job import IMAGE_NOTE, ShardResult, run_shard
 
 if TYPE_CHECKING:
@@ -76,11 +76,16 @@ def attempt_shard(job: ShardJob, retries: int = DEFAULT_RETRIES) -> ShardOutcome
 def _describe(error: Exception, shard: int, attempt: int) -> Failure:
     notes = getattr(error, "__notes__", [])
     images = [note.removeprefix(IMAGE_NOTE) for note in notes if note.startswith(IMAGE_NOTE)]
-    text = str(error) if isinstance(error, SSLDataError) else f"{type(error).__name__}: {error}"
     return Failure(
         shard=shard,
         attempt=attempt,
         image=images[0] if images else None,
-        error=one_line(text),
+        error=_one_line_about(error),
         traceback="".join(traceback.format_exception(error)),
     )
+
+
+def _one_line_about(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return explain_os_error(error)
+    return one_line(str(error) if isinstance(error, SSLDataError) else f"{type(error).__name__}: {error}")

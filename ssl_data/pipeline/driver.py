@@ -15,10 +15,10 @@ from ssl_data.store.finalize import committed_records
 from ssl_data.store.layout import record_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from ssl_data.pipeline.executors import Executor
-    from ssl_data.pipeline.plan import ShardJob
+    from ssl_data.pipeline.plan import ShardJobs
     from ssl_data.pipeline.report import ProgressFunction
     from ssl_data.store.plan import StorePlan
     from ssl_data.store.target import Claim, Target
@@ -44,7 +44,7 @@ def committed_results(target: Target, plan: StorePlan, shards: Iterable[int] | N
 
 
 def make_shards(
-    jobs: Sequence[ShardJob],
+    jobs: ShardJobs,
     reused: Mapping[int, ShardResult],
     executor: Executor,
     steering: Steering,
@@ -59,14 +59,14 @@ def make_shards(
     StoreLockedError
         If the claim on the store was lost.
     """
-    missing = [job for job in jobs if job.shard not in reused]
+    missing = jobs.without(reused)
     if not missing:
         return []
     so_far = sum_up(reused.values(), len(jobs))
     steering.num_done = so_far.done
     results = []
-    target = missing[0].target
-    for path in target.sizes(record_path(job.shard) for job in missing):
+    target = jobs.target
+    for path in target.sizes(map(record_path, missing.shards)):
         target.remove(path)  # of a shard that lost files, or of other contents
     try:
         with Monitor(target, claim.work, num_shards=len(jobs), num_reused=len(jobs) - len(missing)) as monitor:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
-from ssl_data.errors import BuildError, ConfigError, MissingDependencyError, SSLDataError
+from ssl_data.errors import BuildError, ConfigError, SSLDataError
 from ssl_data.pipeline.cores import usable_cores
+from ssl_data.pipeline.ray_session import ray_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +18,8 @@ ExecutorName = Literal["serial", "ray"]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_IN_FLIGHT_PER_WORKER = 2
-_OBJECT_STORE_BYTES = 128 * 1024**2
-"""Ray's shared memory: jobs and results are small, Ray's own default would take a third of the machine."""
+_IN_FLIGHT_PER_CORE = 2
+"""Tasks submitted to a cluster that is used as a whole: some that wait, so that it can see that it is too small."""
 
 
 class Executor(Protocol):
@@ -57,14 +56,14 @@ class RayExecutor:
     Parameters
     ----------
     workers : int, optional
-        Tasks at a time. On this machine, all usable cores where not given; on a cluster, all its cores.
+        Tasks at a time. Where not given, all usable cores of this machine, or all cores of the cluster.
     address : str, optional
         Address of a running cluster; without it a private Ray is started, bound to the loopback interface, and stopped
         at the end.
 
     Notes
     -----
-    A task whose worker dies is run again up to three times; as shards appear whole or not at all, that is safe.
+    A task whose worker or node dies is run again up to three times; as shards appear whole or not at all, that is safe.
     """
 
     num_threads = 1
@@ -75,36 +74,14 @@ class RayExecutor:
 
     def run(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         """See `Executor.run`."""
-        ray = _import_ray()
-        started = not ray.is_initialized()
-        if started:
-            self._start(ray)
-        try:
-            workers = self._workers or int(ray.cluster_resources().get("CPU", 1))
+        with ray_session(self._workers or usable_cores(), self._address) as ray:
+            cores = int(ray.cluster_resources().get("CPU", 1))
 
             def call(job: Job) -> Result:  # Ray takes plain functions only
                 return function(job)
 
             task = ray.remote(num_cpus=1, max_retries=3)(call)
-            yield from _run_window(ray, task, jobs, window=_IN_FLIGHT_PER_WORKER * workers)
-        finally:
-            if started:
-                ray.shutdown()
-
-    def _start(self, ray: Any) -> None:  # noqa: ANN401 - a module without types
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-        if self._address is not None:
-            ray.init(address=self._address, **quiet)
-            return
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing listens outside the loopback interface
-        ray.init(
-            address="local",  # even where RAY_ADDRESS names a cluster: that one was not asked for
-            num_cpus=self._workers or usable_cores(),
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
+            yield from _run_window(ray, task, jobs, window=self._workers or _IN_FLIGHT_PER_CORE * cores)
 
 
 def make_executor(
@@ -124,14 +101,6 @@ def make_executor(
     if ray_address is not None:
         raise ConfigError("a Ray address needs the executor 'ray'")
     return SerialExecutor(workers)
-
-
-def _import_ray() -> Any:  # noqa: ANN401 - a module without types
-    try:
-        import ray  # noqa: PLC0415 - only this executor needs it, and it is slow to load
-    except ImportError as error:
-        raise MissingDependencyError("the Ray executor needs Ray: pip install 'ssl_data[ray]'") from error
-    return ray
 
 
 def _run_window(ray: Any, task: Any, jobs: Sequence[Job], *, window: int) -> Iterator[Any]:  # noqa: ANN401

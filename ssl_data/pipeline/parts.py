@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ssl_data.errors import BuildInterruptedError, ConfigError, StoreIncompleteError, StoreNotFoundError
@@ -18,7 +18,7 @@ from ssl_data.pipeline.attempts import DEFAULT_RETRIES
 from ssl_data.pipeline.driver import Steering, committed_results, make_shards
 from ssl_data.pipeline.executors import make_executor
 from ssl_data.pipeline.place import adopt_label, refuse_foreign, refuse_other_build, remove_leftovers
-from ssl_data.pipeline.plan import shard_jobs
+from ssl_data.pipeline.plan import ShardJobs
 from ssl_data.pipeline.report import BuildReport, PartReport, report_build, sum_up
 from ssl_data.pipeline.retry import end_replacement
 from ssl_data.pipeline.run import make_build_plan
@@ -153,10 +153,7 @@ def _make_part(
                 target.remove(ROOT_METADATA)  # a store that lost files is not complete
                 prepare_store(target, plan.store, [source.to_row() for source in plan.sources])
         target.sweep(claim.work)
-        jobs = [
-            replace(job, work=claim.work)
-            for job in shard_jobs(plan, shards, target=target, num_threads=executor.num_threads)
-        ]
+        jobs = ShardJobs(plan, shards, target=target, num_threads=executor.num_threads, work=claim.work)
         reused = committed_results(target, plan.store, shards)
         return reused, make_shards(jobs, reused, executor, steering, claim)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
 
 from ssl_data.geometry.patches import patch_grid
 from ssl_data.geometry.scales import enlarged_size, scaled_sizes
@@ -16,9 +20,8 @@ from ssl_data.store.manifest import RejectedRecord
 from ssl_data.store.plan import StorePlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from ssl_data.config import BuildSpec
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from ssl_data.pipeline.sources import Source
     from ssl_data.store.target import Target
 
-__all__ = ["BuildPlan", "Cut", "ImageTask", "PatchTask", "ShardJob", "make_plan", "shard_jobs"]
+__all__ = ["BuildPlan", "Cut", "ImageTask", "PatchTask", "ShardJob", "ShardJobs", "make_plan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,28 +155,88 @@ def _reject(source: Source, reason: str, code: ReasonCode) -> Source:
     return replace(source, rejected=reason, reason_code=code, height=None, width=None)
 
 
-def shard_jobs(plan: BuildPlan, shards: Sequence[int], *, target: Target, num_threads: int) -> list[ShardJob]:
-    """The jobs for these shards, in this order."""
-    owner: list[int] = []
-    first_slot: list[int] = []
-    first_slot_of_image: dict[str, int] = {}
-    for index, cut in enumerate(plan.cuts):
-        first_slot_of_image.setdefault(cut.source.name, len(owner))
-        first_slot.append(len(owner))
-        owner += [index] * len(cut.corners)
-    jobs = []
-    for shard in shards:
+class ShardJobs(Sequence[ShardJob]):
+    """The jobs for some shards, in this order.
+
+    A job is made each time it is looked at: those of a large store, all at once, would take more memory than the work.
+
+    Parameters
+    ----------
+    plan : BuildPlan
+    shards : sequence of int
+    target, num_threads, donor, work
+        See `ShardJob`; the donor has to do with some of the images.
+    """
+
+    def __init__(
+        self,
+        plan: BuildPlan,
+        shards: Sequence[int],
+        *,
+        target: Target,
+        num_threads: int,
+        donor: Donor | None = None,
+        work: str = WORK_DIR,
+    ) -> None:
+        self.target = target
+        self.shards = shards
+        self._plan = plan
+        self._num_threads, self._donor, self._work = num_threads, donor, work
+        sizes = [len(cut.corners) for cut in plan.cuts]
+        self._first_slot = np.cumsum([0, *sizes])[:-1]
+        """Of each cut; none is empty."""
+        self._first_slot_of_image: dict[str, int] = {}
+        for cut, first_slot in zip(plan.cuts, self._first_slot.tolist(), strict=True):
+            self._first_slot_of_image.setdefault(cut.source.name, first_slot)
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    @overload
+    def __getitem__(self, index: int) -> ShardJob: ...
+    @overload
+    def __getitem__(self, index: slice) -> ShardJobs: ...
+    def __getitem__(self, index: int | slice) -> ShardJob | ShardJobs:
+        if isinstance(index, slice):
+            return self._of(self.shards[index])
+        shard = self.shards[index]
         slots = shard_slots(
-            shard, num_slots=plan.store.num_slots, patches_per_shard=plan.store.spec.store.patches_per_shard
+            shard,
+            num_slots=self._plan.store.num_slots,
+            patches_per_shard=self._plan.store.spec.store.patches_per_shard,
         )
-        tasks = []
-        for index, members in groupby(slots, key=owner.__getitem__):
-            own, cut = list(members), plan.cuts[index]
-            first_patch = own[0] - first_slot_of_image[cut.source.name]
-            patches = _patch_tasks(cut, own, first_slot[index], plan.store.spec)
-            tasks.append(ImageTask(source=cut.source, size=cut.size, first_patch=first_patch, patches=patches))
-        jobs.append(ShardJob(target=target, plan=plan.store, shard=shard, tasks=tuple(tasks), num_threads=num_threads))
-    return jobs
+        owners = (np.searchsorted(self._first_slot, slots, side="right") - 1).tolist()
+        members = groupby(zip(owners, slots, strict=True), key=lambda member: member[0])
+        tasks = tuple(self._task(owner, [slot for _, slot in own]) for owner, own in members)
+        donor = None if self._donor is None else self._donor.of({task.source.name for task in tasks})
+        return ShardJob(
+            target=self.target,
+            plan=self._plan.store,
+            shard=shard,
+            tasks=tasks,
+            num_threads=self._num_threads,
+            donor=donor,
+            work=self._work,
+        )
+
+    def without(self, shards: Container[int]) -> ShardJobs:
+        """Those for other shards."""
+        return self._of([shard for shard in self.shards if shard not in shards])
+
+    def _of(self, shards: Sequence[int]) -> ShardJobs:
+        changed = copy(self)
+        changed.shards = shards
+        return changed
+
+    def _task(self, owner: int, slots: list[int]) -> ImageTask:
+        """What is to be made of one cut for these slots."""
+        cut = self._plan.cuts[owner]
+        return ImageTask(
+            source=cut.source,
+            size=cut.size,
+            first_patch=slots[0] - self._first_slot_of_image[cut.source.name],
+            patches=_patch_tasks(cut, slots, int(self._first_slot[owner]), self._plan.store.spec),
+        )
 
 
 def _patch_tasks(cut: Cut, slots: list[int], first_slot: int, spec: BuildSpec) -> tuple[PatchTask, ...]:

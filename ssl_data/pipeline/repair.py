@@ -10,7 +10,7 @@ from ssl_data.config import BuildConfig, fingerprint
 from ssl_data.errors import BuildInterruptedError, StoreCorruptError, StoreError, StoreMismatchError
 from ssl_data.pipeline.driver import Steering, make_shards
 from ssl_data.pipeline.executors import make_executor
-from ssl_data.pipeline.plan import shard_jobs
+from ssl_data.pipeline.plan import ShardJobs
 from ssl_data.pipeline.run import make_build_plan
 from ssl_data.store.finalize import committed_records, finalize_store, is_intact
 from ssl_data.store.layout import (
@@ -165,7 +165,7 @@ def _repair(
     removed = _remove_unexpected(target, plan)
     prepare_store(target, plan, rows)
     if build_plan is not None:
-        jobs = shard_jobs(build_plan, broken, target=target, num_threads=executor.num_threads)
+        jobs = ShardJobs(build_plan, broken, target=target, num_threads=executor.num_threads)
         make_shards(jobs, {}, executor, Steering(progress=progress), claim)
     claim.check()
     finalize_store(target, plan)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ssl_data.errors import BuildError, BuildInterruptedError, ConfigError, one_line
@@ -22,7 +21,7 @@ from ssl_data.pipeline.place import (
     refuse_other_build,
     remove_leftovers,
 )
-from ssl_data.pipeline.plan import BuildPlan, make_plan, shard_jobs
+from ssl_data.pipeline.plan import BuildPlan, ShardJobs, make_plan
 from ssl_data.pipeline.report import BuildReport, Progress, ProgressFunction, report_build
 from ssl_data.pipeline.retry import (
     adopt_shards,
@@ -172,10 +171,10 @@ def _make(
         target.sweep(claim.work)
         target.remove(ROOT_METADATA)  # a store that lost files is not complete
         prepare_store(target, plan.store, [source.to_row() for source in plan.sources])
-        jobs = shard_jobs(plan, range(plan.store.num_shards), target=target, num_threads=executor.num_threads)
+        shards = range(plan.store.num_shards)
+        jobs = ShardJobs(plan, shards, target=target, num_threads=executor.num_threads, donor=donor)
         if donor is not None:
             adopt_shards(jobs, donor)
-            jobs = [replace(job, donor=donor.of({task.source.name for task in job.tasks})) for job in jobs]
         reused = committed_results(target, plan.store)
         made = make_shards(jobs, reused, executor, steering, claim)
         claim.check()

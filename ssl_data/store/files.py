@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["AtomicFile", "create_atomic", "write_atomic"]
+__all__ = ["AtomicFile", "create_atomic", "is_unfinished", "name_file", "write_atomic"]
 
 
 def _sync_directory(directory: Path) -> None:
@@ -68,9 +70,20 @@ class AtomicFile:
 
     def discard(self) -> None:
         """Remove what was written, unless it is committed."""
-        if not self.file.closed:
+        with contextlib.suppress(OSError):  # what is still in its buffer may not fit on a full disk
             self.file.close()
         self._temporary.unlink(missing_ok=True)
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file in a work folder is one that has not taken its name yet, by what `tempfile` appends."""
+    return re.search(r"-[a-z0-9_]{8}$", name) is not None
+
+
+def name_file(error: OSError, path: Path) -> None:
+    """Say what could not be written, where the system does not, as when a disk is full."""
+    if error.filename is None:
+        error.filename = str(path)
 
 
 def write_atomic(path: Path, content: bytes, work_dir: Path) -> None:
@@ -79,6 +92,9 @@ def write_atomic(path: Path, content: bytes, work_dir: Path) -> None:
     try:
         target.file.write(content)
         target.commit()
+    except OSError as error:
+        name_file(error, path)
+        raise
     finally:
         target.discard()
 
@@ -91,6 +107,9 @@ def create_atomic(path: Path, content: bytes, work_dir: Path) -> bool:
         target.commit_new()
     except FileExistsError:
         return path.read_bytes() == content
+    except OSError as error:
+        name_file(error, path)
+        raise
     finally:
         target.discard()
     return True

@@ -112,7 +112,7 @@ def unfinished_label(shard: int) -> str:
 
 def unfinished_shard(name: str) -> int | None:
     """The shard that an unfinished file is for, by its name; None for files about the whole store."""
-    found = re.match(r"shard-(\d+)-", name)
+    found = re.match(r"shard-(\d+)(?:\.parquet)?-", name)
     return None if found is None else int(found[1])
 
 

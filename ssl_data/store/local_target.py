@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from ssl_data.errors import StoreMismatchError
 from ssl_data.store import lock
-from ssl_data.store.files import AtomicFile, create_atomic, write_atomic
+from ssl_data.store.files import AtomicFile, create_atomic, is_unfinished, name_file, write_atomic
 from ssl_data.store.layout import WORK_DIR
 from ssl_data.store.local import LocalSource
 from ssl_data.store.target import Claim
@@ -35,9 +35,11 @@ class _LocalDraft:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         for file in self._files:
             file.discard()
+        if error and isinstance(error[0], OSError):
+            name_file(error[0], self._root)
 
     def open(self, path: str) -> BinaryIO:
         """See `Draft.open`."""
@@ -82,9 +84,9 @@ class LocalTarget(LocalSource):
         """See `Target.put`."""
         write_atomic(self.root / path, content, self.root / WORK_DIR)
 
-    def create(self, path: str, content: bytes) -> bool:
+    def create(self, path: str, content: bytes, work: str = WORK_DIR) -> bool:
         """See `Target.create`."""
-        return create_atomic(self.root / path, content, self.root / WORK_DIR)
+        return create_atomic(self.root / path, content, self.root / work)
 
     def remove(self, path: str) -> None:
         """See `Target.remove`; folders that are left empty go, too."""
@@ -139,18 +141,35 @@ class LocalTarget(LocalSource):
     @contextlib.contextmanager
     def build_lock(self, role: str = "build") -> Iterator[Claim]:
         """See `Target.build_lock`."""
-        with lock.build_lock(self.root, role):
+        with lock.build_lock(self.root, role), self._dropping_unfinished(WORK_DIR):
             yield Claim(WORK_DIR)
 
     @contextlib.contextmanager
     def part_lock(self, index: int, num_parts: int) -> Iterator[Claim]:
         """See `Target.part_lock`."""
-        with lock.part_lock(self.root, index, num_parts):
-            yield Claim(lock.part_work(index, num_parts))
+        work = lock.part_work(index, num_parts)
+        with lock.part_lock(self.root, index, num_parts), self._dropping_unfinished(work):
+            yield Claim(work)
 
-    def frame_lock(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def frame_lock(self) -> Iterator[None]:
         """See `Target.frame_lock`."""
-        return lock.frame_lock(self.root)
+        with lock.frame_lock(self.root), self._dropping_unfinished(WORK_DIR):
+            yield
+
+    @contextlib.contextmanager
+    def _dropping_unfinished(self, work: str) -> Iterator[None]:
+        """Let no unfinished file stay behind what ends with an error, where we hold the lock of a work folder.
+
+        Whoever makes a file also removes it. But an interrupt may come between making one and taking note of it, and a
+        Ray worker may be ended before it gets that far.
+        """
+        try:
+            yield
+        except BaseException:
+            for name in filter(is_unfinished, self.unfinished(work)):
+                (self.root / work / name).unlink(missing_ok=True)
+            raise
 
     def holders(self) -> list[Holder]:
         """See `Target.holders`."""

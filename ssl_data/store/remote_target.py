@@ -99,7 +99,7 @@ class RemoteTarget(RemoteSource):
         with self._explained(path):
             put(self.url, path, blocks, num_bytes)
 
-    def create(self, path: str, content: bytes) -> bool:
+    def create(self, path: str, content: bytes, work: str = WORK_DIR) -> bool:  # noqa: ARG002 - nothing is unfinished here
         """See `Target.create`. An attempt of our own that was answered by an error may have arrived nevertheless."""
         with self._explained(path):
             for attempt in range(_ATTEMPTS):

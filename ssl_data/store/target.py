@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
+from ssl_data.store.layout import WORK_DIR
 from ssl_data.store.source import ByteSource
 
 if TYPE_CHECKING:
@@ -73,8 +74,11 @@ class Target(ByteSource, Protocol):
         """Make this the content of an object, whatever it was before."""
         ...
 
-    def create(self, path: str, content: bytes) -> bool:
-        """Make an object that does not exist yet. False where it does, with another content; it then stays as it is."""
+    def create(self, path: str, content: bytes, work: str = WORK_DIR) -> bool:
+        """Make an object that does not exist yet. False where it does, with another content; it then stays as it is.
+
+        Until it is complete it may be seen in the work folder.
+        """
         ...
 
     def remove(self, path: str) -> None:

@@ -6,6 +6,7 @@ when its root metadata appears; whatever a crash leaves behind is either one of 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any, Self
 
@@ -146,7 +147,7 @@ class ShardSink:
     def __init__(self, target: Target, plan: StorePlan, shard: int, work: str = WORK_DIR) -> None:
         self._target = target
         self._plan = plan
-        self._shard = shard
+        self._shard, self._work = shard, work
         self._slots = shard_slots(shard, num_slots=plan.num_slots, patches_per_shard=plan.spec.store.patches_per_shard)
         self._layouts = {layout.name: layout for layout in array_layouts(plan.spec, plan.num_slots)}
         self._writers: dict[str, ShardWriter] = {}
@@ -154,12 +155,14 @@ class ShardSink:
         self._next_row = 0
 
     def __enter__(self) -> Self:
-        """Open the shard's unfinished files."""
-        self._draft.__enter__()
-        for layout in self._layouts.values():
-            file = self._draft.open(self._path(layout))
-            per_axis = (shard // chunk for shard, chunk in zip(layout.shard_shape, layout.chunk_shape, strict=True))
-            self._writers[layout.name] = ShardWriter(file, math.prod(per_axis), _codec(layout, self._plan))
+        """Open the shard's unfinished files; where one cannot be opened, none stays."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._draft)
+            for layout in self._layouts.values():
+                file = self._draft.open(self._path(layout))
+                per_axis = (shard // chunk for shard, chunk in zip(layout.shard_shape, layout.chunk_shape, strict=True))
+                self._writers[layout.name] = ShardWriter(file, math.prod(per_axis), _codec(layout, self._plan))
+            stack.pop_all()  # from here on, it is for `__exit__`
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -219,6 +222,6 @@ class ShardSink:
             patches=tuple(patches),
         )
         path = record_path(self._shard)
-        if not self._target.create(path, record.encode()):
+        if not self._target.create(path, record.encode(), self._work):
             raise BuildError(f"{self._target.name(path)} was written by another builder, with other content")
         return record

@@ -30,7 +30,8 @@ def test_failures_are_a_line_on_the_screen_and_a_traceback_in_the_log(tmp_path):
     build = ("build", "--dataset", images, "--out", tmp_path / "store", "--patch-size", 64, "--lq-scale", 4)
     failed = run(FAILING, *build, "--log", log, "--retries", 1)
     assert failed.returncode == 1
-    problem = "shard 0, image image-0.png: OSError: [Errno 28] No space left on device"
+    full = "No space left on device (the disk is full: make room, and the same command goes on)"
+    problem = f"shard 0, image image-0.png: {tmp_path / 'store'}: {full}"
     lines = [line for line in failed.stderr.splitlines() if "image-0.png" in line]
     assert lines == [f"ssl-data: warning: {problem}", f"ssl-data: error: {problem} (in attempt 2, the last)"]
     assert "Traceback" not in failed.stderr

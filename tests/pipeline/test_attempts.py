@@ -13,7 +13,7 @@ from ssl_data.kernels.codes import graph_codes
 from ssl_data.pipeline.attempts import attempt_shard
 from ssl_data.pipeline.executors import RayExecutor, SerialExecutor
 from ssl_data.pipeline.monitor import Monitor
-from ssl_data.pipeline.plan import shard_jobs
+from ssl_data.pipeline.plan import ShardJobs
 from ssl_data.pipeline.run import make_build_plan
 from ssl_data.pipeline.status import read_status
 from ssl_data.store.local_target import LocalTarget
@@ -72,7 +72,7 @@ def test_what_fails_for_good_ends_the_build_with_one_line_and_shows_in_the_statu
     fail_on(range(2, 100), monkeypatch)
     with pytest.raises(BuildError) as caught:
         build(config, executor=SerialExecutor(1), retries=1)
-    message = "shard 1, image image-1.png: OSError: [Errno 5] Input/output error (in attempt 2, the last)"
+    message = f"shard 1, image image-1.png: {config.out}: Input/output error (in attempt 2, the last)"
     assert str(caught.value) == message
     assert "in compute" in caught.value.__notes__[0]
     assert [e["is_last"] for e in events(caplog, "shard-failed")] == [False, True]
@@ -87,18 +87,18 @@ def test_without_retries_the_first_failure_is_the_last(config, monkeypatch, paus
     fail_on({0}, monkeypatch)
     with pytest.raises(BuildError) as caught:
         build(config, executor=SerialExecutor(1), retries=0)
-    assert str(caught.value) == "shard 0, image image-0.png: OSError: [Errno 5] Input/output error"
+    assert str(caught.value) == f"shard 0, image image-0.png: {config.out}: Input/output error"
     assert pauses == []
 
 
 def test_failures_travel_from_ray_workers(config, tmp_path):
     plan = make_build_plan(config)
-    (job,) = shard_jobs(plan, [3], target=LocalTarget(tmp_path / "store"), num_threads=1)
+    (job,) = ShardJobs(plan, [3], target=LocalTarget(tmp_path / "store"), num_threads=1)
     lost = dataclasses.replace(job, work=".build/nowhere")
     (outcome,) = RayExecutor(1).run(partial(attempt_shard, retries=1), [lost])
     assert outcome.result is None
     assert [(failure.shard, failure.attempt) for failure in outcome.failures] == [(3, 1), (3, 2)]
-    assert "FileNotFoundError" in outcome.failures[1].error
+    assert "No such file or directory" in outcome.failures[1].error
     assert "mkstemp" in outcome.failures[1].traceback
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_data.config import BuildSpec, ImageSpec, MultiscaleSpec, PatchSpec, StoreSpec
-from ssl_data.pipeline.plan import make_plan, shard_jobs
+from ssl_data.pipeline.plan import ShardJobs, make_plan
 from ssl_data.pipeline.sources import Source
 from ssl_data.store.local_target import LocalTarget
 from ssl_data.store.manifest import RejectedRecord
@@ -50,7 +50,7 @@ multiscales = st.sampled_from(
 @given(sources=source_lists, multiscale=multiscales)
 def test_jobs_cover_every_slot_once_in_order(sources, multiscale):
     plan = make_plan(sources, dataset="x", spec=replace(SPEC, multiscale=multiscale))
-    jobs = shard_jobs(plan, range(plan.store.num_shards), target=LocalTarget(Path("/store")), num_threads=1)
+    jobs = ShardJobs(plan, range(plan.store.num_shards), target=LocalTarget(Path("/store")), num_threads=1)
     slots = [patch.slot for job in jobs for task in job.tasks for patch in task.patches]
     assert slots == list(range(plan.store.num_slots))
     assert all(sum(len(task.patches) for task in job.tasks) <= 3 for job in jobs)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ssl_data.config import BuildSpec, MultiscaleSpec, PatchSpec, StoreSpec
 from ssl_data.geometry.patches import covered_pixels, patch_grid
 from ssl_data.geometry.scales import ORIGINAL
-from ssl_data.pipeline.plan import make_plan, shard_jobs
+from ssl_data.pipeline.plan import ShardJobs, make_plan
 from ssl_data.pipeline.sources import Source
 from ssl_data.pipeline.workload import overlap, workload
 from ssl_data.store.local_target import LocalTarget
@@ -59,7 +59,7 @@ def _decoded_in_turn(jobs, workers):
 
 @given(plans())
 def test_the_workload_is_that_of_the_jobs(plan):
-    jobs = shard_jobs(plan, range(plan.store.num_shards), target=LocalTarget(Path()), num_threads=1)
+    jobs = ShardJobs(plan, range(plan.store.num_shards), target=LocalTarget(Path()), num_threads=1)
     read_bytes = resized_pixels = 0
     for job in jobs:
         for source, tasks in groupby(job.tasks, key=lambda task: task.source):
