@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssl_data.cli.log import logged
+from ssl_data.cli.log import logged, measured
 from ssl_data.cli.options import AsJson, BuildOptions, MaxBad, take_build_options
 from ssl_data.cli.render import counted, counted_reasons, print_json, print_rejected, show_progress, size
-from ssl_data.errors import one_line
+from ssl_data.errors import SSLDataError, explain_os_error, one_line
 
 if TYPE_CHECKING:
     from ssl_data.pipeline.report import BuildReport, PartReport
@@ -31,6 +31,9 @@ def build(
     ] = None,
     retries: Annotated[int, typer.Option(help="Further attempts to make a shard that fails.", min=0)] = 2,
     log: Annotated[str | None, typer.Option(help="Append what happens to this file, as JSON lines.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Keep numbers about the build in this file, for Prometheus (FILE.prom).")
+    ] = None,
     max_bad: MaxBad = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -49,19 +52,35 @@ def build(
     where = make_executor(build.executor, workers=config.workers, ray_address=build.ray_address)
     if part is not None:
         chosen = Part.parse(os.path.expandvars(part))  # batch systems name the part in a variable, and start no shell
-        with logged(log), show_progress() as progress:
+        with logged(log), measured(metrics, {"store": config.out, "part": str(chosen)}), show_progress() as progress:
             made = build_part(config, chosen, executor=where, progress=progress, retries=retries)
         print_json(made.to_dict()) if as_json else _print_part(made)
         return
-    with logged(log), show_progress() as progress:
+    with logged(log), measured(metrics, {"store": config.out, "part": ""}), show_progress() as progress:
         report = run_build(config, executor=where, progress=progress, retry_failed=retry_failed, retries=retries)
-    print_json(report.to_dict()) if as_json else print_report(report)
+    show_report(report, as_json=as_json)
     if len(report.rejected) > max_bad:
         raise typer.Exit(EXIT_REJECTED)
 
 
-def print_report(report: BuildReport) -> None:
-    """What is in a store that is now complete, and what to do next."""
+def show_report(report: BuildReport, *, as_json: bool) -> None:
+    """Print the report about a store that is now complete, and keep it beside the store if that was made now."""
+    print_json(report.to_dict()) if as_json else _print_report(report)
+    if report.nothing_to_do:
+        return
+    from ssl_data.pipeline.report_file import write_report
+
+    try:
+        place = write_report(report)
+    except (OSError, SSLDataError) as error:  # the store is there all the same
+        reason = explain_os_error(error) if isinstance(error, OSError) else str(error)
+        typer.echo(f"ssl-data: warning: no report beside the store: {reason}", err=True)
+    else:
+        typer.echo(f"report: {place}", err=True)
+
+
+def _print_report(report: BuildReport) -> None:
+    """What is in the store, and what to do next."""
     print_rejected(report.rejected, err=True)
     images = counted(report.num_sources_used, "image")
     if report.nothing_to_do:

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_data.cli.build import EXIT_REJECTED, print_report
-from ssl_data.cli.render import print_json
+from ssl_data.cli.build import EXIT_REJECTED, show_report
 
 
 def finalize(
@@ -22,6 +21,6 @@ def finalize(
     from ssl_data.pipeline.parts import finalize as complete
 
     report = complete(store)
-    print_json(report.to_dict()) if as_json else print_report(report)
+    show_report(report, as_json=as_json)
     if len(report.rejected) > max_bad:
         raise typer.Exit(EXIT_REJECTED)

@@ -1,4 +1,4 @@
-"""What a build logs: JSON lines in a file, and warnings on the screen."""
+"""What a build says while it runs: JSON lines and numbers in files, and warnings on the screen."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["logged"]
+__all__ = ["logged", "measured"]
 
 
 class _JsonLines(logging.Formatter):
@@ -49,3 +49,21 @@ def logged(file: str | None) -> Iterator[None]:
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
+
+
+@contextlib.contextmanager
+def measured(file: str | None, labels: Mapping[str, str]) -> Iterator[None]:
+    """Keep the numbers of a build in a file for Prometheus, if one is given; inside of `logged`."""
+    if file is None:
+        yield
+        return
+    from ssl_data.pipeline.metrics import MetricsFile
+
+    logger, handler, succeeded = logging.getLogger("ssl_data"), MetricsFile(file, labels), False
+    logger.addHandler(handler)
+    try:
+        yield
+        succeeded = True
+    finally:
+        logger.removeHandler(handler)
+        handler.end(succeeded=succeeded)

@@ -69,7 +69,8 @@ def make_shards(
     for path in target.sizes(map(record_path, missing.shards)):
         target.remove(path)  # of a shard that lost files, or of other contents
     try:
-        with Monitor(target, claim.work, num_shards=len(jobs), num_reused=len(jobs) - len(missing)) as monitor:
+        observe, num_reused = getattr(executor, "observe", None), len(jobs) - len(missing)
+        with Monitor(target, claim.work, num_shards=len(jobs), num_reused=num_reused, observe=observe) as monitor:
             for outcome in executor.run(partial(attempt_shard, retries=steering.retries), missing):
                 claim.check()
                 monitor.record(outcome)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 from ssl_data.errors import BuildError, ConfigError, SSLDataError
 from ssl_data.pipeline.cores import usable_cores
+from ssl_data.pipeline.metrics import RayMetrics
 from ssl_data.pipeline.ray_session import ray_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["Executor", "ExecutorName", "RayExecutor", "SerialExecutor", "make_executor"]
 
@@ -31,6 +32,8 @@ class Executor(Protocol):
     def run(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         """Yield the result of every job as it ends; the first error of a job ends the run and is raised."""
         ...
+
+    # An executor may also have a method `observe`, which is told every event of a build; see `pipeline.monitor`.
 
 
 class SerialExecutor:
@@ -71,6 +74,11 @@ class RayExecutor:
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:
         self._workers = workers
         self._address = address
+        self.metrics = RayMetrics()
+
+    def observe(self, event: Mapping[str, Any]) -> None:
+        """Show the numbers of the build on Ray's dashboard."""
+        self.metrics.observe(event)
 
     def run(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         """See `Executor.run`."""

@@ -18,6 +18,8 @@ from ssl_data.errors import StoreError
 from ssl_data.store.layout import unfinished_shard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ssl_data.pipeline.attempts import Failure, ShardOutcome
     from ssl_data.store.target import Target
 
@@ -44,11 +46,21 @@ class Monitor:
         Shards of the run, and those of them that are there already.
     stall_seconds : float
         See `STALL_SECONDS`.
+    observe : callable, optional
+        Called with the fields of every event, from any thread.
     """
 
     def __init__(
-        self, target: Target, work: str, *, num_shards: int, num_reused: int, stall_seconds: float = STALL_SECONDS
+        self,
+        target: Target,
+        work: str,
+        *,
+        num_shards: int,
+        num_reused: int,
+        stall_seconds: float = STALL_SECONDS,
+        observe: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
+        self._observe = observe
         self._target, self._work = target, work
         self._stall_seconds = stall_seconds
         self._began = self._last_progress = time.time()
@@ -133,7 +145,10 @@ class Monitor:
             return []  # what is not known is not said
 
     def _log(self, level: int, event: str, message: str = "", **fields: Any) -> None:  # noqa: ANN401 - JSON values
-        _logger.log(level, message or event, extra={"event": {"event": event, **fields}})
+        happened = {"event": event, **fields}
+        _logger.log(level, message or event, extra={"event": happened})
+        if self._observe is not None:
+            self._observe(happened)
 
 
 def running_shards(target: Target, work: str) -> list[int]:
