@@ -16,6 +16,7 @@ import yaml
 
 from ssl_data.config import MultiscaleSpec, PatchSpec
 from ssl_data.errors import ConfigError, DatasetError
+from ssl_data.store.layout import stays_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +186,7 @@ def _parse_folder(
     path = fields.take("path", _is_text, "be a non-empty text", None)
     paths = fields.take("paths", _is_texts, "be a non-empty list of texts", [path] if path else [])
     package = fields.take("package", _is_text, "be a non-empty text", None)
-    files = fields.take("files", _is_texts, "be a non-empty list of texts", None)
+    files = fields.take("files", _are_inside, "be a non-empty list of paths that stay in the folder", None)
     expected = fields.take("expected_images", _is_count, "be an integer >= 1", None)
     subset = _parse_subset(fields.take("subset", _is_mapping, "be a mapping", None), f"{label}.subset", problems)
     own_texts = {name: fields.take(name, _is_text, "be a non-empty text", texts[name]) for name in _TEXTS[1:]}
@@ -234,6 +235,10 @@ def _is_list(value: object) -> bool:
 
 def _is_texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
+def _are_inside(value: object) -> bool:
+    return isinstance(value, list) and _is_texts(value) and all(map(stays_inside, value))
 
 
 def _is_mapping(value: object) -> bool:

@@ -36,6 +36,7 @@ __all__ = [
     "shard_of",
     "shard_path",
     "ssg_rows_per_shard",
+    "stays_inside",
     "store_paths",
     "unfinished_label",
     "unfinished_shard",
@@ -126,6 +127,17 @@ def shard_of(path: str) -> int | None:
     """
     found = re.fullmatch(r"\w+/c/(\d+)(?:/0)+|manifest/shard-(\d+)\.parquet", path)
     return None if found is None else int(found[1] or found[2])
+
+
+def stays_inside(path: str) -> bool:
+    """Whether a relative path, which came from outside, leads to a place in the folder that it is relative to.
+
+    Examples
+    --------
+    >>> stays_inside("gt/c/7/0/0/0"), stays_inside("gt/../../x"), stays_inside("/etc/x")
+    (True, False, False)
+    """
+    return not path.startswith("/") and ".." not in path.split("/")
 
 
 def _tile(side: int) -> int:

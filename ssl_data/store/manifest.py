@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from ssl_data.config import canonical_json
 from ssl_data.errors import StoreCorruptError
-from ssl_data.store.layout import record_path
+from ssl_data.store.layout import record_path, stays_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from ssl_data.store.source import ByteSource
@@ -190,7 +190,16 @@ def decode_table(content: bytes, schema: pa.Schema, name: str | Path) -> pa.Tabl
         raise StoreCorruptError(f"{name} does not decode ({error}); run `ssl-data verify` on the store") from error
     if not is_expected:
         raise StoreCorruptError(f"{name} has columns {names} instead of {schema.names}")
+    if schema is FILE_SCHEMA:
+        _refuse_outside(table["path"].to_pylist(), name)
     return table
+
+
+def _refuse_outside(paths: Iterable[str], name: str | Path) -> None:
+    """A store from elsewhere must not have other files read, linked or replaced."""
+    for path in paths:
+        if not stays_inside(path):
+            raise StoreCorruptError(f"{name} names a file outside of the store, {path!r}; do not use this store")
 
 
 def read_table(source: ByteSource, path: str, schema: pa.Schema) -> pa.Table:
@@ -218,6 +227,7 @@ def read_record(source: ByteSource, shard: int) -> ShardRecord:
     table = read_table(source, path, PATCH_SCHEMA)
     try:
         header = json.loads(table.schema.metadata[_KEY])
+        _refuse_outside((file["path"] for file in header["files"]), source.name(path))
         return ShardRecord(
             shard=header["shard"],
             fingerprint=header["fingerprint"],

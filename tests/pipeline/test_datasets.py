@@ -287,7 +287,7 @@ merged: {path: [m]}
         "folders[5] must have a 'name', because it has several 'paths'",
         "folders[6].expected_images must be an integer >= 1, got 0",
         "folders[6].subset.seed must be an integer >= 0, got -1",
-        "folders[7].files must be a non-empty list of texts, got 'a.png'",
+        "folders[7].files must be a non-empty list of paths that stay in the folder, got 'a.png'",
         "folders[7].subset.num_images is missing",
         "folders[10] must be a mapping with a 'path', got 'text'",
         "merged.path must be a non-empty text, got ['m']",
