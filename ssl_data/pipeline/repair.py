@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_data.config import BuildConfig, fingerprint
 from ssl_data.errors import BuildInterruptedError, StoreCorruptError, StoreError, StoreMismatchError
+from ssl_data.pipeline.datasets import load_dataset
 from ssl_data.pipeline.driver import Steering, make_shards
 from ssl_data.pipeline.executors import make_executor
-from ssl_data.pipeline.plan import ShardJobs
-from ssl_data.pipeline.run import make_build_plan
+from ssl_data.pipeline.plan import ShardJobs, make_plan
+from ssl_data.pipeline.run import make_build_plan, scan_chosen
+from ssl_data.pipeline.sources import Source, find_files, stored_name
 from ssl_data.store.finalize import committed_records, finalize_store, is_intact
 from ssl_data.store.layout import (
     FILES_PATH,
@@ -32,8 +35,7 @@ from ssl_data.store.verify import unexpected_paths, verify_files
 from ssl_data.store.writer import prepare_store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from ssl_data.errors import Problem
     from ssl_data.pipeline.executors import Executor, ExecutorName
@@ -151,8 +153,8 @@ def _repair(
         rows = _intact_sources(target, plan)
         build_plan = None
         if broken or rows is None:
-            build_plan = _plan_again(target, plan, broken, sources, progress)
-            rows = [source.to_row() for source in build_plan.sources]
+            build_plan = _plan_again(target, plan, broken, rows, _where(target, plan, broken, sources), progress)
+            rows = rows or [source.to_row() for source in build_plan.sources]
     except BaseException:
         if target.sizes([ROOT_METADATA]):  # nothing was changed yet: leave no trace
             target.end_work()
@@ -211,44 +213,79 @@ def _intact_sources(source: ByteSource, plan: StorePlan) -> list[dict[str, Any]]
     return rows if is_intact_table and hashes.get(SOURCES_PATH, sha256) == sha256 else None
 
 
-def _plan_again(
-    source: ByteSource,
-    plan: StorePlan,
-    broken: Sequence[int],
-    sources: RepairSources | None,
-    progress: ProgressFunction | None,
-) -> BuildPlan:
-    """The plan made anew from the images, which must be those that the store was made from."""
-    what = f"shards {', '.join(map(str, broken[:10]))}{', ...' if len(broken) > 10 else ''}" if broken else SOURCES_PATH
+def _where(target: Target, plan: StorePlan, broken: Sequence[int], sources: RepairSources | None) -> BuildConfig:
+    """The build of the store, with images and masks where they are now.
+
+    Raises
+    ------
+    StoreError
+        If that was not said.
+    """
     needs_masks = plan.spec.edge.masks == "given"
     if sources is None or (needs_masks and sources.masks is None):
         option = "--masks" if sources is not None else "--dataset (and --root, --masks), as when the store was built"
-        raise StoreError(f"{source.url}: {what} must be made anew from the images: say where they are with {option}")
+        what = _name(broken)
+        raise StoreError(f"{target.url}: {what} must be made anew from the images: say where they are with {option}")
     specs = {field.name: getattr(plan.spec, field.name) for field in fields(plan.spec)}
-    config = BuildConfig(
-        dataset=sources.dataset,
-        root=sources.root,
-        masks=sources.masks if needs_masks else None,
-        out=source.url,
-        **specs,
-    )
-    again = make_build_plan(config, progress)
-    if again.store.fingerprint != plan.fingerprint:
-        raise _mismatch(source, plan, again, what)
-    return again
+    masks = sources.masks if needs_masks else None
+    return BuildConfig(dataset=sources.dataset, root=sources.root, masks=masks, out=target.url, **specs)
 
 
-def _mismatch(source: ByteSource, plan: StorePlan, again: BuildPlan, what: str) -> StoreMismatchError:
-    wanted = {image.name: image.identity for image in again.sources}
+def _name(broken: Sequence[int]) -> str:
+    """What has to be made anew."""
+    return f"shards {', '.join(map(str, broken[:10]))}{', ...' if len(broken) > 10 else ''}" if broken else SOURCES_PATH
+
+
+def _plan_again(
+    target: Target,
+    plan: StorePlan,
+    broken: Sequence[int],
+    rows: list[dict[str, Any]] | None,
+    config: BuildConfig,
+    progress: ProgressFunction | None,
+) -> BuildPlan:
+    """The plan made anew, from the table of sources and the images of the broken shards; from all images without it.
+
+    Raises
+    ------
+    StoreMismatchError
+        If they are not those that the store was made from.
+    """
+    if rows is None:
+        again = make_build_plan(config, progress)
+        if again.store.fingerprint != plan.fingerprint:
+            raise _mismatch(target, plan, again.store, {image.name: image.identity for image in again.sources}, broken)
+        return again
+    files = {stored_name(name): (name, path) for name, path in find_files(load_dataset(config.dataset, config.root))}
+    known = [Source.from_row(row, files.get(row["source"], ("", Path()))[1]) for row in rows]
+    again = make_plan(known, dataset=plan.dataset, spec=plan.spec)
+    jobs = ShardJobs(again, broken, target=target, num_threads=1)
+    needed = {task.source.name: task.source.identity for job in jobs for task in job.tasks}
+    present = scan_chosen([files[name] for name in sorted(needed) if name in files], config, plan.spec, progress)
+    found = {image.name: image for image in present}
+    identities = {name: image.identity for name, image in found.items()}
+    if identities != needed:
+        others = {image.name: image.identity for image in known if image.name not in needed}
+        raise _mismatch(target, plan, replace(plan, sources_fingerprint=""), others | identities, broken)
+    return make_plan([found.get(image.name, image) for image in known], dataset=plan.dataset, spec=plan.spec)
+
+
+def _mismatch(
+    target: Target,
+    plan: StorePlan,
+    again: StorePlan,
+    wanted: Mapping[str, tuple[str, ...]],
+    broken: Sequence[int],
+) -> StoreMismatchError:
     try:
-        differences = explain_differences(source, plan, again.store, wanted)
+        differences = explain_differences(target, plan, again, wanted)
     except StoreCorruptError:
         differences = [
             f"sources: {len(wanted)} images; which of them differ is not known, as {SOURCES_PATH} is damaged"
         ]
-    lines = "\n  ".join(differences)
+    what, lines = _name(broken), "\n  ".join(differences)
     return StoreMismatchError(
-        f"{source.url}: {what} cannot be made anew, as the images are not those that the store was made from:\n"
+        f"{target.url}: {what} cannot be made anew, as the images are not those that the store was made from:\n"
         f"  {lines}\nPut the images back as they were, or build the store anew",
         tuple(differences),
     )

@@ -41,12 +41,16 @@ from ssl_data.store.locate import open_target
 from ssl_data.store.writer import prepare_store
 
 if TYPE_CHECKING:
-    from ssl_data.config import BuildConfig
+    from collections.abc import Sequence
+
+    from ssl_data.config import BuildConfig, BuildSpec
     from ssl_data.pipeline.donor import Donor
     from ssl_data.pipeline.job import ShardResult
+    from ssl_data.pipeline.remote_path import ImagePath
+    from ssl_data.pipeline.sources import Source
     from ssl_data.store.target import Target
 
-__all__ = ["BuildReport", "Progress", "build", "make_build_plan"]
+__all__ = ["BuildReport", "Progress", "build", "make_build_plan", "scan_chosen"]
 
 
 def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = None, *, hashed: bool = True) -> BuildPlan:
@@ -56,7 +60,25 @@ def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = Non
     """
     dataset = load_dataset(config.dataset, config.root)
     spec = config.spec(dataset.patch, dataset.multiscale)
-    files = find_files(dataset, strict=config.strict)
+    sources = scan_chosen(find_files(dataset, strict=config.strict), config, spec, progress, hashed=hashed)
+    plan = make_plan(sources, dataset=dataset.name, spec=spec)
+    if plan.store.num_slots == 0:
+        reasons = "; ".join(f"{one_line(image.source)}: {image.reason}" for image in plan.rejected[:5])
+        all_small = all(image.reason_code == "too_small" for image in plan.rejected)
+        remedy = "; use a smaller --patch-size, or --small-images upscale" if all_small else ""
+        raise BuildError(f"{config.dataset}: none of the {len(sources)} images can be used ({reasons}){remedy}")
+    return plan
+
+
+def scan_chosen(
+    files: Sequence[tuple[str, ImagePath]],
+    config: BuildConfig,
+    spec: BuildSpec,
+    progress: ProgressFunction | None,
+    *,
+    hashed: bool = True,
+) -> list[Source]:
+    """Read these images of a dataset, or their headers alone, and their masks where the build is given any."""
     num_threads = config.workers or usable_cores()
 
     def on_file(done: int) -> None:
@@ -66,15 +88,9 @@ def make_build_plan(config: BuildConfig, progress: ProgressFunction | None = Non
     sources = scan_sources(
         files, num_threads=num_threads, max_pixels=spec.image.max_pixels, hashed=hashed, on_file=on_file
     )
-    if config.masks is not None:
-        sources = attach_masks(sources, config.masks, num_threads=num_threads, hashed=hashed)
-    plan = make_plan(sources, dataset=dataset.name, spec=spec)
-    if plan.store.num_slots == 0:
-        reasons = "; ".join(f"{one_line(image.source)}: {image.reason}" for image in plan.rejected[:5])
-        all_small = all(image.reason_code == "too_small" for image in plan.rejected)
-        remedy = "; use a smaller --patch-size, or --small-images upscale" if all_small else ""
-        raise BuildError(f"{config.dataset}: none of the {len(sources)} images can be used ({reasons}){remedy}")
-    return plan
+    if config.masks is None:
+        return sources
+    return attach_masks(sources, config.masks, num_threads=num_threads, hashed=hashed)
 
 
 def build(

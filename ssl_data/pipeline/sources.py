@@ -17,14 +17,22 @@ from ssl_data.pipeline.remote_path import RemotePath
 from ssl_data.store.plan import source_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ssl_data.errors import ReasonCode
     from ssl_data.pipeline.datasets import Dataset, Folder
     from ssl_data.pipeline.remote_path import ImagePath
 
-__all__ = ["IMAGE_SUFFIXES", "Source", "count_images", "find_files", "scan_sources", "sources_fingerprint"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Source",
+    "count_images",
+    "find_files",
+    "scan_sources",
+    "sources_fingerprint",
+    "stored_name",
+]
 
 _READ = ".apng .bmp .dib .gif .jfif .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp"
 _NOT_READ = ".avif .exr .hdr .heic .heif .ico .j2k .jp2 .jpx .jxl .psd .svg .tga"
@@ -64,6 +72,11 @@ class Source:
         names = ("sha256", "num_bytes", "height", "width", "mask_sha256", "rejected", "reason_code")
         return {"source": self.name, **{name: getattr(self, name) for name in names}}
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], path: ImagePath) -> Source:
+        """The source that `to_row` describes, as it lies on this machine."""
+        return cls(name=row["source"], path=path, **{name: value for name, value in row.items() if name != "source"})
+
 
 def find_files(dataset: Dataset, *, strict: bool = False) -> list[tuple[str, ImagePath]]:
     """Name and path of every image file, sorted by name, whatever the order of folders and directory entries.
@@ -90,6 +103,11 @@ def find_files(dataset: Dataset, *, strict: bool = False) -> list[tuple[str, Ima
         places = ", ".join(str(folder.path) for folder in dataset.folders)
         raise DatasetError(f"no image files below {places} (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
     return found
+
+
+def stored_name(name: str) -> str:
+    """The name of a file in the manifest, which is UTF-8."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def count_images(folder: Folder) -> int:
@@ -205,7 +223,7 @@ def _scan(file: tuple[str, ImagePath], max_pixels: int, *, hashed: bool) -> Sour
     except SourceError as error:
         height, width, rejected, code = None, None, error.reason, error.reason_code
     return Source(
-        name=name.encode(errors="backslashreplace").decode(),
+        name=stored_name(name),
         path=path,
         sha256=sha256,
         num_bytes=num_bytes,

@@ -162,14 +162,29 @@ def test_images_that_have_changed_are_refused_by_name_and_nothing_is_changed(ori
     (copy / "ssg" / "c" / "2" / "0").unlink()
     with pytest.raises(StoreMismatchError, match=r"not those that the store was made from") as caught:
         repair_store(copy, RepairSources(dataset=str(images)))
-    assert caught.value.differences == (
-        "sources: 1 removed (image-1.png)",
-        "sources: 1 changed (image-0.png)",
-    )
+    assert caught.value.differences == ("sources: 1 changed (image-0.png)",)
     assert [problem.where for problem in verify_store(copy)] == ["ssg/c/2/0"]
     (copy / "manifest" / "sources.parquet").unlink()
     with pytest.raises(StoreMismatchError, match=r"sources\.parquet is damaged"):
         repair_store(copy, RepairSources(dataset=str(images)))
+
+
+def test_only_the_images_of_the_broken_shards_are_needed(original, copy, tmp_path):
+    images = shutil.copytree(original.parent / "images", tmp_path / "images")
+    for name in ("image-1.png", "text.png"):
+        (images / name).unlink()
+    write_images(tmp_path / "others", [(70, 90)] * 3, seed=9)
+    shutil.copy(tmp_path / "others" / "image-2.png", images)
+    (images / "another.png").write_text("new")
+    (copy / "ssg" / "c" / "2" / "0").unlink()
+    seen = []
+    assert repair_store(copy, RepairSources(dataset=str(images)), progress=seen.append).shards == (2,)
+    assert [(at.done, at.total) for at in seen if at.phase == "scan"] == [(1, 1)]
+    assert same_trees(original, copy)
+    (copy / "ssg" / "c" / "3" / "0").unlink()
+    with pytest.raises(StoreMismatchError) as caught:
+        repair_store(copy, RepairSources(dataset=str(images)))
+    assert caught.value.differences[-1].startswith("sources: 1 ")
 
 
 def test_a_repair_that_is_interrupted_goes_on(original, copy, sources):
