@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ssl_data.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = [
     "ABSENT",
@@ -34,6 +34,7 @@ __all__ = [
     "Version",
     "delete",
     "fetch",
+    "fetch_each",
     "fetch_size",
     "fetch_version",
     "list_below",
@@ -242,6 +243,17 @@ def fetch(url: str, path: str, start: int | None = None, stop: int | None = None
         If obstore is not installed.
     """
     return _request("get", url, path=path, start=start, stop=stop)[1]
+
+
+def fetch_each(url: str, paths: Sequence[str]) -> list[bytes | None]:
+    """The contents of many small objects, fetched beside each other; None for one that does not exist."""
+    answer, content = _persist("each", url, paths=list(paths))
+    contents: list[bytes | None] = []
+    at = 0
+    for size in answer["sizes"]:
+        contents.append(None if size is None else content[at : at + size])
+        at += size or 0
+    return contents
 
 
 def fetch_version(url: str, path: str, *, brief: bool = False) -> tuple[bytes, Version, float]:

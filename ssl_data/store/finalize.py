@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict, replace
@@ -37,8 +38,8 @@ from ssl_data.store.manifest import (
     PatchRecord,
     RejectedRecord,
     ShardRecord,
+    decode_record,
     encode_table,
-    read_record,
     read_table,
 )
 from ssl_data.store.source import sha256_of
@@ -65,9 +66,8 @@ __all__ = [
 
 def committed_records(target: Target, plan: StorePlan, shards: Iterable[int]) -> dict[int, ShardRecord]:
     """The records of those shards that are committed under this plan, with all their files there in full."""
-    chosen = list(shards)
-    present = target.sizes(map(record_path, chosen))
-    found = (_record(target, plan, shard) for shard in chosen if record_path(shard) in present)
+    paths = {record_path(shard): shard for shard in shards}
+    found = (_record(content, plan, paths[path]) for path, content in target.read_each(paths))
     records = [record for record in found if record is not None]
     sizes = target.sizes(file.path for record in records for file in record.files)
     return {
@@ -77,9 +77,9 @@ def committed_records(target: Target, plan: StorePlan, shards: Iterable[int]) ->
     }
 
 
-def _record(target: Target, plan: StorePlan, shard: int) -> ShardRecord | None:
+def _record(content: bytes, plan: StorePlan, shard: int) -> ShardRecord | None:
     try:
-        record = read_record(target, shard)
+        record = decode_record(content, record_path(shard))
     except StoreCorruptError:
         return None
     return record if record.fingerprint == plan.fingerprint and record.shard == shard else None
@@ -95,7 +95,7 @@ def is_intact(target: Target) -> bool:
     """
     try:
         attributes = json.loads(target.read_all(ROOT_METADATA))["attributes"][ATTRIBUTE]
-        if _file_record(target, FILES_PATH).sha256 != attributes["files_sha256"]:
+        if sha256_of(target.open(FILES_PATH)) != attributes["files_sha256"]:
             return False
         files = read_table(target, FILES_PATH, FILE_SCHEMA).to_pylist()
     except (OSError, ValueError, KeyError, TypeError, StoreCorruptError):
@@ -144,11 +144,15 @@ def _finalize(target: Target, plan: StorePlan, records: list[ShardRecord]) -> di
         target.put(path, content)
     frame = [PLAN_PATH, SOURCES_PATH, *(array_metadata_path(a.name) for a in array_layouts(plan.spec, plan.num_slots))]
     files = [file for record in records for file in record.files]
-    files += [
-        _file_record(target, path) for path in (*frame, *written, *(record_path(record.shard) for record in records))
-    ]
-    target.put(FILES_PATH, encode_table(FILE_SCHEMA, sorted(files, key=lambda file: file.path)))
-    description = describe_store(plan, patches, len(rejected), _file_record(target, FILES_PATH).sha256)
+    others = (*frame, *written, *(record_path(record.shard) for record in records))
+    described = {path: _describe_file(path, content) for path, content in target.read_each(others)}
+    if len(described) != len(others):
+        gone = ", ".join(path for path in others if path not in described)
+        raise StoreIncompleteError(f"{target.url} lost files while it was completed ({gone}); run the command again")
+    files += described.values()
+    table = encode_table(FILE_SCHEMA, sorted(files, key=lambda file: file.path))
+    target.put(FILES_PATH, table)
+    description = describe_store(plan, patches, len(rejected), _describe_file(FILES_PATH, table).sha256)
     group: dict[str, Buffer] = {}
     zarr.create_group(MemoryStore(group), attributes={ATTRIBUTE: description})
     target.put(ROOT_METADATA, group[ROOT_METADATA].to_bytes())
@@ -197,9 +201,8 @@ def _without_duplicates(patches: list[PatchRecord]) -> list[PatchRecord]:
     return kept
 
 
-def _file_record(source: ByteSource, path: str) -> FileRecord:
-    file = source.open(path)
-    return FileRecord(path=path, num_bytes=file.num_bytes, sha256=sha256_of(file))
+def _describe_file(path: str, content: bytes) -> FileRecord:
+    return FileRecord(path=path, num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _rejected(source: ByteSource, patches: list[PatchRecord]) -> list[RejectedRecord]:

@@ -13,6 +13,7 @@ from ssl_data.store import lock
 from ssl_data.store.files import AtomicFile, create_atomic, is_unfinished, name_file, write_atomic
 from ssl_data.store.layout import WORK_DIR
 from ssl_data.store.local import LocalSource
+from ssl_data.store.source import ObjectMissingError
 from ssl_data.store.target import Claim
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ class LocalTarget(LocalSource):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 found[path] = (self.root / path).stat().st_size
         return found
+
+    def read_each(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """See `Target.read_each`."""
+        for path in paths:
+            with contextlib.suppress(ObjectMissingError):
+                yield path, self.read_all(path)
 
     def entries(self) -> Iterator[str]:
         """See `Target.entries`."""

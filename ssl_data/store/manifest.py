@@ -34,6 +34,7 @@ __all__ = [
     "PatchRecord",
     "RejectedRecord",
     "ShardRecord",
+    "decode_record",
     "decode_table",
     "encode_table",
     "read_record",
@@ -224,7 +225,18 @@ def read_record(source: ByteSource, shard: int) -> ShardRecord:
         If it is missing or broken.
     """
     path = record_path(shard)
-    table = read_table(source, path, PATCH_SCHEMA)
+    return decode_record(source.read_all(path), source.name(path))
+
+
+def decode_record(content: bytes, name: str | Path) -> ShardRecord:
+    """The commit record with this content.
+
+    Raises
+    ------
+    StoreCorruptError
+        If it is broken.
+    """
+    table = decode_table(content, PATCH_SCHEMA, name)
     try:
         header = json.loads(table.schema.metadata[_KEY])
         _refuse_outside((file["path"] for file in header["files"]), source.name(path))
@@ -235,4 +247,4 @@ def read_record(source: ByteSource, shard: int) -> ShardRecord:
             patches=tuple(PatchRecord(**row) for row in table.to_pylist()),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreCorruptError(f"{source.name(path)} lacks its description ({error!r})") from error
+        raise StoreCorruptError(f"{name} lacks its description ({error!r})") from error

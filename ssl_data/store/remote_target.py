@@ -6,6 +6,7 @@ Files are written on this machine, without a name, so that nothing is left of th
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tempfile
 import time
@@ -14,10 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from ssl_data.store import lease
-from ssl_data.store.fetcher import ABSENT, FetchError, delete, fetch, list_below, put, put_if
+from ssl_data.store.fetcher import ABSENT, FetchError, delete, fetch, fetch_each, fetch_size, list_below, put, put_if
 from ssl_data.store.layout import WORK_DIR
 from ssl_data.store.lock import LOCK_NAME
 from ssl_data.store.remote import RemoteSource, explained
+from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteTarget"]
 
 _BLOCK_BYTES = 1 << 20
+_PATHS_AT_ONCE = 64
 _ATTEMPTS, _FIRST_PAUSE_SECONDS = 4, 0.2
 """For conditional puts, which the client does not repeat by itself: it cannot know whether the first has arrived."""
 
@@ -76,14 +79,29 @@ class RemoteTarget(RemoteSource):
         """See `Target.require_usable`: there is no telling before something is there."""
 
     def sizes(self, paths: Iterable[str]) -> dict[str, int]:
-        """See `Target.sizes`; one listing, however many they are."""
+        """See `Target.sizes`; one listing, unless it is about one object."""
         wanted = set(paths)
         if not wanted:
             return {}
+        if len(wanted) == 1:
+            return self._size(*wanted)
         shared = {path.partition("/")[0] for path in wanted if "/" in path}
         below = shared.pop() if len(shared) == 1 and all("/" in path for path in wanted) else ""
         with self._explained(below):
             return {path: num_bytes for path, num_bytes, _ in list_below(self.url, below) if path in wanted}
+
+    def _size(self, path: str) -> dict[str, int]:
+        with contextlib.suppress(ObjectMissingError), self._explained(path):
+            return {path: fetch_size(self.url, path)}
+        return {}
+
+    def read_each(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """See `Target.read_each`; some at a time."""
+        left = iter(paths)
+        while chosen := list(itertools.islice(left, _PATHS_AT_ONCE)):
+            with self._explained(chosen[0]):
+                contents = fetch_each(self.url, chosen)
+            yield from ((path, content) for path, content in zip(chosen, contents, strict=True) if content is not None)
 
     def entries(self) -> Iterator[str]:
         """See `Target.entries`."""

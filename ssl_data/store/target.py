@@ -66,6 +66,10 @@ class Target(ByteSource, Protocol):
         """The sizes of those of these objects that exist."""
         ...
 
+    def read_each(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Path and content of those of these objects that exist, in this order; meant for many small ones."""
+        ...
+
     def entries(self) -> Iterator[str]:
         """The paths of everything that is there; in a folder also those of links and of empty folders."""
         ...

@@ -168,7 +168,7 @@ def test_threads_that_ask_at_the_same_time_do_not_wait_for_each_other(places, pr
     [
         ("http://host/store", "nothing can be written to a plain web server"),
         ("ftp://host/store", "ftp:// is not supported; give a folder or one of s3://"),
-        ("s3://key:hidden-word@bucket/store", "the URL of a store at bucket holds a user, a password"),
+        ("s3://key:hidden-word@bucket/store", "the URL at bucket holds a user, a password"),
         ("s3://bucket/store?signature=hidden-word", "holds a user, a password, a query"),
     ],
 )
@@ -176,3 +176,14 @@ def test_where_nothing_can_be_built(url, message):
     with pytest.raises(ConfigError, match=message) as caught:
         open_target(url)
     assert "hidden-word" not in str(caught.value)
+
+
+def test_many_small_objects_are_read_at_once(places, proxy):
+    for target in places():
+        contents = {f"manifest/shard-{number:05d}.parquet": b"%d" % number * number for number in range(70)}
+        for path, content in contents.items():
+            target.put(path, content)
+        proxy.faults.extend([None, "503", "reset", "truncate"])
+        names = ["manifest/none", *reversed(contents), "also/none"]
+        assert list(target.read_each(names)) == list(reversed(contents.items()))
+        assert list(target.read_each([])) == []
