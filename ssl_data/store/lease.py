@@ -86,6 +86,11 @@ class _Found:
     version: Version
     modified: float
 
+    def is_over(self, now: float) -> bool:
+        """Whether nobody holds it any more at that time; what cannot be understood, if it has been there for long."""
+        age_seconds = now - self.modified
+        return age_seconds > _DEFAULT_SECONDS if self.entry is None else self.entry.is_over(age_seconds)
+
 
 def _machine() -> str | None:
     """What processes have in common that see each other's process numbers."""
@@ -200,9 +205,7 @@ class _Lease:
         raise failure or _refusal(self._url, found)
 
     def _is_over(self, found: _Found) -> bool:
-        if found.entry is None:  # not ours to judge, unless it has been there for long
-            return _server_time(self._url) - found.modified > _DEFAULT_SECONDS
-        return found.entry.is_over(0) or found.entry.is_over(_server_time(self._url) - found.modified)
+        return found.is_over(found.modified) or found.is_over(_server_time(self._url))
 
     def _put(self, condition: Version | Literal["absent"], *, brief: bool = False) -> Version:
         return put_if(self._url, self._path, self._entry.encode(), condition, brief=brief)
@@ -380,5 +383,5 @@ def _part_locks(listed: Iterable[Listed]) -> list[str]:
 def _live(url: str, paths: Iterable[str], now: float) -> list[Holder | None]:
     """The holders, as far as they are known, of those of some leases that are held at that time."""
     found = [lease for lease in (_read(url, path) for path in paths) if lease is not None]
-    held = [lease.entry for lease in found if lease.entry is None or not lease.entry.is_over(now - lease.modified)]
+    held = [lease.entry for lease in found if not lease.is_over(now)]
     return [None if entry is None else entry.holder for entry in held]

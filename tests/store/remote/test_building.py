@@ -206,18 +206,31 @@ def many(tmp_path_factory):
     return images, contents_of(folder)
 
 
-def test_a_build_killed_at_any_instant_goes_on(many, out):
+def kill_and_go_on(many, out, seed, seconds):
+    """Kill a build three times at random instants, then let it end."""
     images, expected = many
-    draw = random.Random(1)  # noqa: S311 - nothing secret
+    draw = random.Random(seed)  # noqa: S311 - nothing secret
     for _ in range(3):
         process = start(images, out)
-        time.sleep(draw.uniform(0.5, 4))
+        time.sleep(draw.uniform(0.5, seconds))
         process.kill()
         process.communicate()
     with start(images, out) as process:
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert contents(out) == expected
+
+
+def test_a_build_killed_at_any_instant_goes_on(many, out):
+    kill_and_go_on(many, out, seed=1, seconds=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_many_builds_killed_at_any_instant_go_on(many, seaweed_out):
+    for seed in range(25):
+        kill_and_go_on(many, f"{seaweed_out}-{seed}", seed, seconds=6)
+        print(f"trial {seed}", flush=True)  # noqa: T201 - shown with -s
 
 
 def wait_for_a_shard(url):
