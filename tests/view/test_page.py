@@ -52,8 +52,16 @@ def wait_for_pictures(page):
     until(page, "document.querySelector('.tile') && !document.querySelector('.tile canvas:not([data-drawn])')")
 
 
-def wait_for_graph(page):
+def wait_for_graph(page, row, col):
+    """Until the graph of this edge pixel is shown, and compared with the one of the server."""
+    until(page, "title => document.getElementById('graph-title').textContent === title", f"Edge pixel {row}, {col}")
     until(page, "/codes are equal/.test(document.getElementById('graph-verdict').textContent)")
+
+
+def chosen_pixel(page):
+    """Row and column of the edge pixel that the address names."""
+    until(page, "/pixel/.test(location.hash)")
+    return tuple(map(int, re.search(r"/pixel/(\d+),(\d+)$", page.url).groups()))
 
 
 def wait_for_patch(page):
@@ -119,7 +127,7 @@ def test_the_page_asks_nobody_but_its_server(url, open_page):
     page.keyboard.press("Enter")
     wait_for_patch(page)
     page.keyboard.press("ArrowRight")
-    wait_for_graph(page)
+    wait_for_graph(page, *chosen_pixel(page))
     assert len(page.asked) > 10
     assert [address for address in page.asked if not address.startswith(url)] == ["data:,"] * page.asked.count("data:,")
     assert page.errors == []
@@ -135,12 +143,7 @@ def test_a_click_shows_the_numbers_of_the_store(any_form, serve, open_page):
         for number in (0, len(patch["pixels"]) // 2, len(patch["pixels"]) - 1):
             row, col = patch["pixels"][number].tolist()
             page.mouse.click(*place_of(page, store, (row, col)))
-            until(
-                page,
-                "title => document.getElementById('graph-title').textContent === title",
-                f"Edge pixel {row}, {col}",
-            )
-            wait_for_graph(page)
+            wait_for_graph(page, row, col)
             codes = patch["ssg"][number]
             graph = decode_codes(codes[None])[0]
             assert page.inner_text("#graph-verdict").startswith(f"{len(codes)} of {len(codes)} codes are equal")
@@ -170,8 +173,7 @@ def test_pointing_at_an_edge_pixel_shows_its_graph_until_the_pointer_leaves(stor
     wait_for_patch(page)
     row, col = store.read_pixels(1)[10].tolist()
     page.mouse.move(*place_of(page, store, (row, col)))
-    wait_for_graph(page)
-    assert page.inner_text("#graph-title") == f"Edge pixel {row}, {col}"
+    wait_for_graph(page, row, col)
     assert "/pixel/" not in page.url
     page.mouse.move(5, 5)
     page.wait_for_selector("#graph", state="hidden")
@@ -180,7 +182,7 @@ def test_pointing_at_an_edge_pixel_shows_its_graph_until_the_pointer_leaves(stor
 def test_pointing_into_a_graph_shows_the_numbers_there(store, url, open_page):
     row, col = store.read_pixels(0)[7].tolist()
     page = open_page(url, f"#/patch/0/pixel/{row},{col}")
-    wait_for_graph(page)
+    wait_for_graph(page, row, col)
     codes = store.read_codes(0, 7, 8)[0].reshape(25, 25)
     for dy, dx in ((0, 0), (-12, 12), (3, -5)):
         box = page.locator(".map canvas").nth(1).bounding_box()
@@ -206,17 +208,17 @@ def test_everything_can_be_reached_with_keys(store, url, open_page):
     page.keyboard.press("Enter")
     wait_for_patch(page)
     page.keyboard.press("ArrowDown")
-    wait_for_graph(page)
-    chosen = re.search(r"#/patch/1/pixel/(\d+),(\d+)$", page.url)
-    first = tuple(map(int, chosen.groups()))
-    assert first in {tuple(pixel) for pixel in store.read_pixels(1).tolist()}
+    first = chosen_pixel(page)
+    wait_for_graph(page, *first)
+    edge_pixels = {tuple(pixel) for pixel in store.read_pixels(1).tolist()}
+    assert first in edge_pixels
     page.keyboard.press("ArrowDown")
-    until(page, "hash => location.hash !== hash", chosen[0])
-    row, col = map(int, re.search(r"/pixel/(\d+),(\d+)$", page.url).groups())
+    until(page, "hash => location.hash !== hash", f"#/patch/1/pixel/{first[0]},{first[1]}")
+    row, col = chosen_pixel(page)
     assert row > first[0]
-    assert (row, col) in {tuple(pixel) for pixel in store.read_pixels(1).tolist()}
+    assert (row, col) in edge_pixels
     page.focus("#maps")
-    wait_for_graph(page)
+    wait_for_graph(page, row, col)
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#numbers-caption") == f"Offset {MINUS}1, +1: pixel {row - 1}, {col + 1}"
@@ -318,7 +320,7 @@ def test_a_hundred_thousand_patches(large_store, serve, open_page):
         )
         row, col = store.read_pixels(store.num_patches - 2)[5].tolist()
         page.goto(f"{url}#/patch/{store.num_patches - 2}/pixel/{row},{col}")
-        wait_for_graph(page)
+        wait_for_graph(page, row, col)
         assert np.array_equal(shown_values(page, "codes"), store.read_codes(store.num_patches - 2, 5, 6)[0])
         assert page.errors == []
 
