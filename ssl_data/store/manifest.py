@@ -239,7 +239,7 @@ def decode_record(content: bytes, name: str | Path) -> ShardRecord:
     table = decode_table(content, PATCH_SCHEMA, name)
     try:
         header = json.loads(table.schema.metadata[_KEY])
-        _refuse_outside((file["path"] for file in header["files"]), source.name(path))
+        _refuse_outside((file["path"] for file in header["files"]), name)
         return ShardRecord(
             shard=header["shard"],
             fingerprint=header["fingerprint"],
