@@ -28,6 +28,20 @@ def run(*arguments):
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=30)
 
 
+def test_no_other_command_loads_the_server():
+    code = """
+import sys
+sys.argv = ["ssl-data", "--help"]
+try:
+    from ssl_data.cli.app import main; main()
+except SystemExit:
+    pass
+print([name for name in sys.modules if name.startswith(("ssl_data.view", "ssl_data.report", "http.server"))])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_what_is_no_store_is_named(tmp_path):
     done = run(str(tmp_path))
     assert done.returncode == 1

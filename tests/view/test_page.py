@@ -44,6 +44,11 @@ def until(page, expression, argument=None):
         page.wait_for_timeout(20)
 
 
+def wait_until_drawn(page):
+    """What has been asked for is drawn in the next frame; this waits for the one after it."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def tiles(page):
     return page.locator(".tile")
 
@@ -87,7 +92,7 @@ def place_of(page, store, pixel):
 
 def picture_of(page, store):
     """Colours on the screen at the middle of every pixel of the patch: (H, W, 3)."""
-    page.wait_for_timeout(100)  # until it is drawn
+    wait_until_drawn(page)
     values = page.evaluate(
         """(side) => {
             const canvas = document.getElementById("picture"), zoom = Math.min(canvas.width, canvas.height) / side;
@@ -245,7 +250,7 @@ def test_zooming_shows_fewer_pixels_and_fitting_all_again(store, url, open_page)
     wait_for_patch(page)
 
     def zoom():
-        page.wait_for_timeout(50)
+        wait_until_drawn(page)
         return int(page.inner_text("#zoom-shown").split()[0])
 
     fitted = zoom()
@@ -265,7 +270,6 @@ def test_filters_find_what_the_table_says(tmp_path, serve, open_page):
     density = store.num_edge_pixels / store.patch_size**2
 
     def found(page):
-        page.wait_for_timeout(50)
         return sorted(
             int(value) for value in page.eval_on_selector_all(".tile", "all => all.map(t => t.dataset.index)")
         )
@@ -285,7 +289,7 @@ def test_filters_find_what_the_table_says(tmp_path, serve, open_page):
         assert found(page) == np.flatnonzero(density >= 0.7 * density.max()).tolist()
         assert 0 < len(found(page)) < store.num_patches
         page.click("#filter-reset")
-        assert len(found(page)) == store.num_patches
+        until(page, f"document.querySelectorAll('.tile').length === {store.num_patches}")
         page.select_option("#filter-order", "most")
         order = page.eval_on_selector_all(
             ".tile", "all => all.sort((a, b) => a.dataset.position - b.dataset.position).map(t => +t.dataset.index)"
