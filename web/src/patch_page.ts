@@ -8,6 +8,8 @@ import { compare, decode, exactGraph } from "./graphs.js";
 import { Picture } from "./picture.js";
 import type { PatchTable } from "./table.js";
 
+const REST_MILLISECONDS = 40; // so long the pointer has to stay before the server is asked
+
 export class PatchPage {
     readonly picture: Picture;
     private readonly panel: GraphPanel;
@@ -139,14 +141,14 @@ export class PatchPage {
     private async compareGraphs(pixel: number, visit: number): Promise<void> {
         const { edgePixels } = this.picture;
         const [row, col] = [edgePixels!.row(pixel), edgePixels!.col(pixel)];
-        const answer = recomputeGraph(this.index, row, col);
-        answer.catch(() => {}); // awaited below
         const codes = await this.arrays.readCodes(this.table.columns.start[this.index] + pixel);
         if (visit !== this.visit) return;
         const stored = decode(codes, this.description.largest_code);
         this.picture.mark(pixel, stored);
         this.panel.show({ row, col, stored, computed: null, comparison: null }, this.image);
-        const computed = exactGraph(await answer, this.description.spec.ssg);
+        await new Promise((done) => setTimeout(done, REST_MILLISECONDS));
+        if (visit !== this.visit) return;
+        const computed = exactGraph(await recomputeGraph(this.index, row, col), this.description.spec.ssg);
         if (visit !== this.visit) return;
         this.panel.show({ row, col, stored, computed, comparison: compare(stored, computed) }, this.image);
     }
