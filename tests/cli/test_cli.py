@@ -340,7 +340,7 @@ def options_of(command):
 
 
 def test_plan_takes_the_options_of_build():
-    only_about_running = {"--log", "--part", "--retries", "--retry-failed"}
+    only_about_running = {"--log", "--metrics", "--part", "--retries", "--retry-failed"}
     assert options_of("build") - only_about_running <= options_of("plan")
 
 
