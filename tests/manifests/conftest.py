@@ -1,9 +1,12 @@
 """Images, a store made of them at one go, and Slurm."""
 
+import http.client
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,7 +68,49 @@ def in_place(images, tmp_path):
 
     def run(arguments, **variables):
         places = {"/images": str(images), "/stores": str(tmp_path)}
-        replaced = [re.sub(r"/images|/stores", lambda found: places[found[0]], word) for word in arguments]
+        replaced = [re.sub(r"(?<!\w)(/images|/stores)", lambda found: places[found[0]], word) for word in arguments]
         return CliRunner().invoke(app, replaced, env=variables, catch_exceptions=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_environment(images, tmp_path_factory):
+    """Variables as the secret sets them, for a server on this machine whose bucket holds the images."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    variables = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ALLOW_HTTP": "true",
+        "SSL_DATA_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+    }
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            put(port, "/bucket")
+            for path in images.iterdir():
+                put(port, f"/bucket/images/{path.name}", path.read_bytes())
+            yield variables
+        finally:
+            server.terminate()
+
+
+def put(port, path, content=b""):
+    """Make a bucket, or put an object; wait for the server if need be."""
+    give_up = time.monotonic() + 30
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            connection.request("PUT", path, content)
+            assert connection.getresponse().status == 200
+        except ConnectionRefusedError:
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+        else:
+            return
+        finally:
+            connection.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from obstore.store import S3Store
 
 import ssl_data
 from ssl_data.cli.app import EXIT_INTERRUPTED, EXIT_USAGE
@@ -81,30 +82,53 @@ def test_pods_ask_for_little_and_say_how_much(name):
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
 
 
-@pytest.mark.parametrize("name", ["build", "finalize"])
+@pytest.mark.parametrize("name", ["build", "finalize", "build-s3", "finalize-s3"])
 def test_an_interruption_is_no_failure_and_what_cannot_get_better_ends_the_job(name):
     (job,) = load(f"kubernetes/{name}.yaml")
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # or failure policies are refused
     disruption, *by_code = job["spec"]["podFailurePolicy"]["rules"]
     assert disruption["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     actions = {code: rule["action"] for rule in by_code for code in rule["onExitCodes"]["values"]}
-    hopeless = {EXIT_USAGE} | ({EXIT_REJECTED} if name == "finalize" else set())
+    hopeless = {EXIT_USAGE} | ({EXIT_REJECTED} if name.startswith("finalize") else set())
     assert actions == {EXIT_INTERRUPTED: "Ignore"} | dict.fromkeys(hopeless, "FailJob")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert {rule["onExitCodes"]["containerName"] for rule in by_code} == {container["name"]}
 
 
-def test_the_indexed_job_and_its_completion_make_the_store_of_one_build(in_place, dataset, single_build, tmp_path):
-    (build,), (finalize,) = load("kubernetes/build.yaml"), load("kubernetes/finalize.yaml")
+def run_jobs(in_place, dataset, suffix="", **variables):
+    """Run what the pods of the indexed job run, one after the other, and the completion."""
+    (build,), (finalize,) = load(f"kubernetes/build{suffix}.yaml"), load(f"kubernetes/finalize{suffix}.yaml")
     (container,) = build["spec"]["template"]["spec"]["containers"]
     for index in range(build["spec"]["completions"]):
         arguments = [word.replace("$(JOB_COMPLETION_INDEX)", str(index)) for word in container["args"]]
-        done = in_place([*arguments, *dataset[2:]])
+        done = in_place([*arguments, *dataset[2:]], **variables)
         assert done.exit_code == 0, done.output
-    done = in_place(finalize["spec"]["template"]["spec"]["containers"][0]["args"])
+    done = in_place(finalize["spec"]["template"]["spec"]["containers"][0]["args"], **variables)
     assert done.exit_code == 0, done.output
+
+
+def test_the_indexed_job_and_its_completion_make_the_store_of_one_build(in_place, dataset, single_build, tmp_path):
+    run_jobs(in_place, dataset)
     compared = subprocess.run(["diff", "-r", single_build, tmp_path / "store.zarr"], capture_output=True, check=False)
     assert compared.stdout == b""
+
+
+def test_so_they_do_in_a_bucket(in_place, dataset, single_build, s3_environment):
+    run_jobs(in_place, dataset, "-s3", **s3_environment)
+    settings = {name.lower(): value for name, value in s3_environment.items() if name.startswith("AWS_")}
+    client = S3Store("bucket", config=settings)
+    listed = [entry["path"] for batch in client.list("store.zarr/") for entry in batch]
+    found = {path.removeprefix("store.zarr/"): bytes(client.get(path).bytes()) for path in listed}
+    paths = [path for path in single_build.rglob("*") if path.is_file()]
+    assert found == {str(path.relative_to(single_build)): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("name", ["build", "finalize"])
+def test_buckets_are_reached_by_a_secret(name):
+    (job,) = load(f"kubernetes/{name}-s3.yaml")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "ssl-data-s3"}}]
+    assert "env" not in container  # no credential in a file
 
 
 def test_ray_has_as_many_tasks_as_the_workers_have_processors():
