@@ -96,7 +96,9 @@ def test_the_reference_names_every_public_name_and_no_other():
 def drawn(photographs, tmp_path_factory):
     """The pictures, drawn anew."""
     folder = tmp_path_factory.mktemp("pictures")
-    subprocess.run([sys.executable, PICTURES / "draw.py", folder], check=True, capture_output=True, timeout=300)
+    command = [sys.executable, PICTURES / "draw.py", folder]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
     return folder
 
 
