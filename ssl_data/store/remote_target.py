@@ -44,7 +44,11 @@ class _RemoteDraft:
         self._files: list[tuple[str, BinaryIO]] = []
 
     def __enter__(self) -> Self:
-        self._target.put(self._mark, b"")
+        try:
+            self._target.put(self._mark, b"")
+        except BaseException as error:  # an interrupt, perhaps: the mark may be there nevertheless
+            self.__exit__(type(error))
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

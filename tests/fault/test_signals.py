@@ -20,7 +20,7 @@ def stop(draw, builds, images, store, num_shards, *options):
     """Start a build and end it by a signal; its exit code, and the seconds that it took to end."""
     started = time.time()
     build = builds.start(images, store, *options, stderr=subprocess.PIPE, text=True)
-    at = draw.randint(len(builds.committed(store)), num_shards - 1)
+    at = draw.randint(min(len(builds.committed(store)), num_shards - 1), num_shards - 1)
     while build.poll() is None and not (is_at_work(store, started) and len(builds.committed(store)) >= at):
         time.sleep(0.002)
     time.sleep(draw.uniform(0, 0.1))

@@ -75,7 +75,7 @@ def test_no_name_breaks_a_line(odd_names, tmp_path):
     refused = run(*command)
     assert refused.returncode == 1
     assert r"sources: 1 changed (line\nbreak\r.png)" in refused.stderr
-    assert run("inspect", tmp_path / "store").stdout.count("\nrejected ") == len(odd_names)
+    assert run("inspect", tmp_path / "store").stdout.count("\nrejected broken/") == len(odd_names)
 
 
 def test_problems_and_lists_of_a_store_are_lines_too(tmp_path):
