@@ -233,7 +233,10 @@ def _where(target: Target, plan: StorePlan, broken: Sequence[int], sources: Repa
 
 def _name(broken: Sequence[int]) -> str:
     """What has to be made anew."""
-    return f"shards {', '.join(map(str, broken[:10]))}{', ...' if len(broken) > 10 else ''}" if broken else SOURCES_PATH
+    if not broken:
+        return SOURCES_PATH
+    numbers = ", ".join(map(str, broken[:10])) + (", ..." if len(broken) > 10 else "")
+    return f"shard {numbers}" if len(broken) == 1 else f"shards {numbers}"
 
 
 def _plan_again(

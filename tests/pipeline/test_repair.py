@@ -148,7 +148,7 @@ def test_nothing_to_repair(original, copy):
 
 def test_without_the_images_a_shard_is_not_repaired_and_nothing_is_changed(original, copy):
     (copy / "ssg" / "c" / "2" / "0").unlink()
-    with pytest.raises(StoreError, match=r"shards 2 must be made anew .* --dataset"):
+    with pytest.raises(StoreError, match=r"shard 2 must be made anew .* --dataset"):
         repair_store(copy)
     assert not (copy / ".build").exists()
     (problem,) = verify_store(copy)
