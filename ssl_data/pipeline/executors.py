@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 from ssl_data.errors import BuildError, ConfigError, SSLDataError
 from ssl_data.pipeline.cores import usable_cores
 from ssl_data.pipeline.metrics import RayMetrics
-from ssl_data.pipeline.ray_session import ray_session
+from ssl_data.pipeline.ray_session import ray_session, remove_abandoned_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,6 +105,7 @@ def make_executor(
     if name not in get_args(ExecutorName):
         raise ConfigError(f"executor must be 'serial' or 'ray', got {name!r}")
     if name == "ray":
+        remove_abandoned_sessions()  # also where there turns out to be nothing left to do
         return RayExecutor(workers, ray_address)
     if ray_address is not None:
         raise ConfigError("a Ray address needs the executor 'ray'")

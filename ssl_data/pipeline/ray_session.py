@@ -21,7 +21,7 @@ from ssl_data.errors import BuildError, MissingDependencyError, one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["SESSION_PREFIX", "ray_session"]
+__all__ = ["SESSION_PREFIX", "ray_session", "remove_abandoned_sessions"]
 
 SESSION_PREFIX = "ssl-data-ray-"
 """Begins the name of a private session's folder. Short: the paths of the sockets in it have at most 107 characters."""
@@ -140,9 +140,8 @@ def _own_signals() -> Iterator[None]:
 @contextlib.contextmanager
 def _session_folder() -> Iterator[Path]:
     """A folder for one session of Ray, removed at the end, and with it those whose owners have died."""
-    place = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - where Ray looks, too
-    _remove_abandoned(place)
-    made = Path(tempfile.mkdtemp(prefix=f".{SESSION_PREFIX}", dir=place))
+    remove_abandoned_sessions()
+    made = Path(tempfile.mkdtemp(prefix=f".{SESSION_PREFIX}", dir=_place()))
     folder = made.with_name(made.name.removeprefix("."))
     try:
         with (made / _OWNER_NAME).open("w", encoding="utf-8") as owner:
@@ -152,11 +151,17 @@ def _session_folder() -> Iterator[Path]:
     finally:
         shutil.rmtree(made, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
-        _remove_abandoned(place)
+        remove_abandoned_sessions()
 
 
-def _remove_abandoned(place: Path) -> None:
-    for folder in place.glob(f"{SESSION_PREFIX}*"):
+def _place() -> Path:
+    """Where sessions have their folders."""
+    return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - where Ray looks, too
+
+
+def remove_abandoned_sessions() -> None:
+    """Remove the folders of private sessions whose owners were killed; loads no Ray."""
+    for folder in _place().glob(f"{SESSION_PREFIX}*"):
         with contextlib.suppress(OSError):
             if folder.lstat().st_uid == os.getuid() and not _is_owned(folder / _OWNER_NAME):
                 shutil.rmtree(folder, ignore_errors=True)

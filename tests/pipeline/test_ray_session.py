@@ -1,5 +1,6 @@
 """A private Ray: who can reach it, what it leaves, and how many tasks it runs at a time."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_data.pipeline.executors import RayExecutor
+from ssl_data.pipeline.executors import RayExecutor, make_executor
 from ssl_data.pipeline.ray_session import SESSION_PREFIX, ray_session
 
 LISTENING = "0A"
@@ -95,3 +96,19 @@ def test_at_most_as_many_tasks_as_workers_run_on_a_larger_cluster(temporary, tmp
     with ray_session(3):
         assert set(RayExecutor(1).run(busy, range(4))) == {1}
         assert max(RayExecutor(2).run(busy, range(6))) <= 2
+
+
+def test_what_a_killed_build_left_goes_even_where_there_is_nothing_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    abandoned, owned = tmp_path / f"{SESSION_PREFIX}abandoned", tmp_path / f"{SESSION_PREFIX}owned"
+    for folder in (abandoned, owned):
+        folder.mkdir()
+        (folder / "owner").touch()
+    with (owned / "owner").open() as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        make_executor("serial")
+        assert abandoned.exists()
+        make_executor("ray")
+        assert not abandoned.exists()
+        assert owned.exists()
