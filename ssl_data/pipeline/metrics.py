@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_data.errors import BuildError, explain_os_error
+from ssl_data.store.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,14 +129,7 @@ class MetricsFile(logging.Handler):
 
     def _write(self) -> None:
         self._last = time.monotonic()
-        descriptor, name = tempfile.mkstemp(dir=self._path.absolute().parent, prefix=f".{self._path.name}-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(self._numbers.render(self._labels))
-                os.fchmod(file.fileno(), 0o644)  # the exporter runs as another user
-            Path(name).replace(self._path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        write_atomic(self._path, self._numbers.render(self._labels).encode(), self._path.absolute().parent)
 
 
 class RayMetrics:

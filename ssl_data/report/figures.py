@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_data.errors import StoreError
-from ssl_data.store.layout import FILES_PATH, PATCHES_PATH, SSG, shard_of
-from ssl_data.store.manifest import FILE_SCHEMA, PATCH_SCHEMA, read_table
+from ssl_data.store.layout import FILES_PATH, SSG, shard_of
+from ssl_data.store.manifest import FILE_SCHEMA, read_stored_patches, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,8 +58,7 @@ class StoreFigures:
 
 def collect_figures(store: Store) -> StoreFigures:
     """Read the tables of a store's manifest; no array is read."""
-    patches = read_table(store.source, PATCHES_PATH, PATCH_SCHEMA)
-    sources = patches.filter(patches["filtered"].is_null())["source"].combine_chunks().dictionary_encode()
+    sources = read_stored_patches(store.source)["source"].combine_chunks().dictionary_encode()
     densities = store.num_edge_pixels / store.patch_size**2
     names = sources.dictionary.to_pylist()
     folder_names, folder_of_source = np.unique([_folder(name) for name in names], return_inverse=True)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from ssl_data.config import canonical_json
 from ssl_data.errors import StoreCorruptError
-from ssl_data.store.layout import record_path, stays_inside
+from ssl_data.store.layout import PATCHES_PATH, record_path, stays_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,6 +38,7 @@ __all__ = [
     "decode_table",
     "encode_table",
     "read_record",
+    "read_stored_patches",
     "read_table",
 ]
 
@@ -214,6 +215,12 @@ def read_table(source: ByteSource, path: str, schema: pa.Schema) -> pa.Table:
         If it cannot be reached.
     """
     return decode_table(source.read_all(path), schema, source.name(path))
+
+
+def read_stored_patches(source: ByteSource) -> pa.Table:
+    """The rows of the patches that are in a complete store, in the order of its indices; errors as of `read_table`."""
+    table = read_table(source, PATCHES_PATH, PATCH_SCHEMA)
+    return table.filter(table["filtered"].is_null())
 
 
 def read_record(source: ByteSource, shard: int) -> ShardRecord:

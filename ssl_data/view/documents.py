@@ -11,24 +11,17 @@ from ssl_data.errors import InputError
 from ssl_data.geometry.positions import search_offsets
 from ssl_data.kernels.quantize import codes_from_ssd
 from ssl_data.kernels.ssg import self_similarity_graph
-from ssl_data.store.layout import EDGE_MASK, GT, PATCHES_PATH, SSG, lq_name
-from ssl_data.store.manifest import PATCH_SCHEMA, read_table
+from ssl_data.store.layout import EDGE_MASK, GT, SSG, lq_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from ssl_data.store.reader import Store
 
-__all__ = ["describe_graph", "describe_patch", "describe_patches", "describe_store", "stored_patches"]
+__all__ = ["describe_graph", "describe_patch", "describe_patches", "describe_store"]
 
 _PLAIN = ("slot", "row", "col", "num_edge_pixels", "start", "count")
 _NAMED = ("source", "scale")
-
-
-def stored_patches(store: Store) -> pa.Table:
-    """The rows of the patches that are in the store, in the order of its indices."""
-    table = read_table(store.source, PATCHES_PATH, PATCH_SCHEMA)
-    return table.filter(table["filtered"].is_null())
 
 
 def describe_store(store: Store) -> dict[str, Any]:

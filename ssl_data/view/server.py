@@ -25,9 +25,10 @@ from urllib.parse import parse_qs, unquote
 from ssl_data.errors import InputError, SSLDataError, StoreError, ViewError
 from ssl_data.store.layout import store_paths
 from ssl_data.store.local import LocalSource
+from ssl_data.store.manifest import read_stored_patches
 from ssl_data.store.source import ObjectMissingError
 from ssl_data.view.byte_ranges import UnsatisfiableRangeError, content_range, requested_bytes
-from ssl_data.view.documents import describe_graph, describe_patch, describe_patches, describe_store, stored_patches
+from ssl_data.view.documents import describe_graph, describe_patch, describe_patches, describe_store
 from ssl_data.view.hosts import is_trusted_host
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Content:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._lock = threading.Lock()  # a store is made for one thread
-        self._patches = stored_patches(store)
+        self._patches = read_stored_patches(store.source)
         self._table = gzip.compress(_encode(describe_patches(self._patches)), compresslevel=1, mtime=0)
         self._paths = store_paths(store.build_spec, store.attributes["num_slots"])
 
