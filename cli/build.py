@@ -10,7 +10,7 @@ import typer
 from ssl_data.cli.log import logged, measured
 from ssl_data.cli.options import AsJson, BuildOptions, MaxBad, take_build_options
 from ssl_data.cli.render import counted, counted_reasons, print_json, print_rejected, show_progress, size
-from ssl_data.errors import SSLDataError, explain_os_error, one_line
+from ssl_data.errors import SSLDataError, explain_os_error, first_of
 
 if TYPE_CHECKING:
     from ssl_data.pipeline.report import BuildReport, PartReport
@@ -122,5 +122,4 @@ def _print_summary(report: BuildReport) -> None:
     images = f"{counted(len(report.rejected), 'image')} of {report.num_sources} found"
     typer.echo(f"  rejected     {images}; listed above and in {report.out}/{REJECTED_PATH}")
     for code, group in report.rejected_by_reason().items():
-        examples = ", ".join(one_line(image.source) for image in group[:3]) + (", ..." if len(group) > 3 else "")
-        typer.echo(f"    {code:17}{len(group):6,}  {examples}")
+        typer.echo(f"    {code:17}{len(group):6,}  {first_of([image.source for image in group])}")

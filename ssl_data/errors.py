@@ -26,7 +26,10 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "BuildError",
@@ -48,6 +51,7 @@ __all__ = [
     "StoreUnreachableError",
     "ViewError",
     "explain_os_error",
+    "first_of",
     "one_line",
 ]
 
@@ -79,6 +83,17 @@ def one_line(text: str) -> str:
     a\nb # ü.png
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def first_of(items: Sequence[object], most: int = 3) -> str:
+    """The first of many things as part of a message of one line.
+
+    Examples
+    --------
+    >>> first_of([1, 2, 3]), first_of([1, 2, 3, 4])
+    ('1, 2, 3', '1, 2, 3, ...')
+    """
+    return one_line(", ".join(map(str, items[:most]))) + (", ..." if len(items) > most else "")
 
 
 _REMEDIES = {

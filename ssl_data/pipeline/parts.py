@@ -11,21 +11,22 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssl_data.errors import BuildInterruptedError, ConfigError, StoreIncompleteError, StoreNotFoundError
+from ssl_data.errors import BuildInterruptedError, ConfigError, StoreIncompleteError
 from ssl_data.geometry.shards import part_shards
 from ssl_data.kernels.ssg import warn_if_slow
 from ssl_data.pipeline.attempts import DEFAULT_RETRIES
 from ssl_data.pipeline.driver import Steering, committed_results, make_shards
 from ssl_data.pipeline.executors import make_executor
+from ssl_data.pipeline.job import summarize
 from ssl_data.pipeline.place import adopt_label, refuse_foreign, refuse_other_build, remove_leftovers
 from ssl_data.pipeline.plan import ShardJobs
 from ssl_data.pipeline.report import BuildReport, PartReport, report_build, sum_up
 from ssl_data.pipeline.retry import end_replacement
 from ssl_data.pipeline.run import make_build_plan
-from ssl_data.store.finalize import finalize_store, is_intact, list_missing, missing_shards
-from ssl_data.store.layout import PLAN_PATH, ROOT_METADATA
+from ssl_data.store.finalize import committed_records, finalize_store, is_intact, list_missing, missing_shards
+from ssl_data.store.layout import ROOT_METADATA
 from ssl_data.store.locate import open_target
-from ssl_data.store.plan import StorePlan, read_plan
+from ssl_data.store.plan import StorePlan, require_plan
 from ssl_data.store.writer import prepare_store
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ssl_data.pipeline.job import ShardResult
     from ssl_data.pipeline.plan import BuildPlan
     from ssl_data.pipeline.report import ProgressFunction
+    from ssl_data.store.manifest import ShardRecord
     from ssl_data.store.target import Target
 
 __all__ = ["Part", "build_part", "finalize"]
@@ -117,6 +119,7 @@ def _build_part(config: BuildConfig, part: Part, executor: Executor, steering: S
     plan = make_build_plan(config, steering.progress)
     refuse_other_build(target, plan)
     reused, made = _make_part(target, plan, part, executor, steering)
+    records = committed_records(target, plan.store, range(plan.store.num_shards))
     totals = sum_up([*reused.values(), *made], len(part.shards(plan.store)))
     rejected = {image for result in (*reused.values(), *made) for image in result.rejected}
     return PartReport(
@@ -127,7 +130,7 @@ def _build_part(config: BuildConfig, part: Part, executor: Executor, steering: S
         num_parts=part.num_parts,
         num_shards=totals.total,
         num_shards_reused=len(reused),
-        num_shards_missing=len(missing_shards(target, plan.store)),
+        num_shards_missing=len(missing_shards(records, plan.store)),
         num_patches=totals.num_patches,
         num_graphs=totals.num_graphs,
         num_bytes=totals.num_bytes,
@@ -172,24 +175,23 @@ def finalize(out: str) -> BuildReport:
     """
     began = time.monotonic()
     target = open_target(out)
-    plan = read_plan(target)
-    if plan is None:
-        raise StoreNotFoundError(
-            f"{out} is no store, nor one that has been begun: {target.name(PLAN_PATH)} does not exist"
-        )
+    plan = require_plan(target, out)
     nothing_to_do = is_intact(target)
     if nothing_to_do:
         remove_leftovers(target)
+        records = committed_records(target, plan, range(plan.num_shards))
     else:
-        _complete(target, plan)
-    results = committed_results(target, plan).values()
+        records = _complete(target, plan)
+    results = [summarize(record) for record in records.values()]
     seconds = time.monotonic() - began
     return report_build(out, results, num_reused=plan.num_shards, seconds=seconds, nothing_to_do=nothing_to_do)
 
 
-def _complete(target: Target, plan: StorePlan) -> None:
+def _complete(target: Target, plan: StorePlan) -> dict[int, ShardRecord]:
+    """Return the records of all shards."""
     with target.build_lock("finalize") as claim:
-        missing = missing_shards(target, plan)
+        records = committed_records(target, plan, range(plan.num_shards))
+        missing = missing_shards(records, plan)
         if missing:
             listed = list_missing(missing, plan.num_shards)
             raise StoreIncompleteError(
@@ -197,7 +199,8 @@ def _complete(target: Target, plan: StorePlan) -> None:
             )
         claim.check()
         target.remove(ROOT_METADATA)
-        finalize_store(target, plan)
+        finalize_store(target, plan, records)
+    return records
 
 
 def _who_makes(missing: list[int], target: Target, plan: StorePlan) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_data.config import BuildConfig, fingerprint
-from ssl_data.errors import BuildInterruptedError, StoreCorruptError, StoreError, StoreMismatchError
+from ssl_data.errors import BuildInterruptedError, StoreCorruptError, StoreError, StoreMismatchError, first_of
 from ssl_data.pipeline.datasets import load_dataset
 from ssl_data.pipeline.driver import Steering, make_shards
 from ssl_data.pipeline.executors import make_executor
@@ -149,8 +149,9 @@ def _repair(
 ) -> tuple[list[int], list[str]]:
     """Return the shards made anew, and what was removed."""
     try:
-        broken = _broken_shards(target, plan)
-        rows = _intact_sources(target, plan)
+        hashes = _recorded_hashes(target)
+        broken = _broken_shards(target, plan, hashes)
+        rows = _intact_sources(target, plan, hashes)
         build_plan = None
         if broken or rows is None:
             build_plan = _plan_again(target, plan, broken, rows, _where(target, plan, broken, sources), progress)
@@ -174,8 +175,7 @@ def _repair(
     return broken, removed
 
 
-def _broken_shards(target: Target, plan: StorePlan) -> list[int]:
-    hashes = _recorded_hashes(target)
+def _broken_shards(target: Target, plan: StorePlan, hashes: Mapping[str, str]) -> list[int]:
     records = committed_records(target, plan, range(plan.num_shards))
     whole = {shard for shard, record in records.items() if _is_whole(target, plan, record, hashes)}
     return [shard for shard in range(plan.num_shards) if shard not in whole]
@@ -190,7 +190,7 @@ def _recorded_hashes(source: ByteSource) -> dict[str, str]:
     return dict(zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True))
 
 
-def _is_whole(source: ByteSource, plan: StorePlan, record: ShardRecord, hashes: dict[str, str]) -> bool:
+def _is_whole(source: ByteSource, plan: StorePlan, record: ShardRecord, hashes: Mapping[str, str]) -> bool:
     layouts = array_layouts(plan.spec, plan.num_slots)
     expected = [shard_path(layout.name, record.shard, len(layout.shape)) for layout in layouts]
     if [file.path for file in record.files] != expected:
@@ -200,9 +200,8 @@ def _is_whole(source: ByteSource, plan: StorePlan, record: ShardRecord, hashes: 
     return all(found[path] == recorded.get(path, found[path]) for path in found)
 
 
-def _intact_sources(source: ByteSource, plan: StorePlan) -> list[dict[str, Any]] | None:
+def _intact_sources(source: ByteSource, plan: StorePlan, hashes: Mapping[str, str]) -> list[dict[str, Any]] | None:
     """The table of sources, or None where it is damaged."""
-    hashes = _recorded_hashes(source)
     try:
         rows = read_table(source, SOURCES_PATH, SOURCE_SCHEMA).to_pylist()
         sha256 = sha256_of(source.open(SOURCES_PATH))
@@ -235,8 +234,7 @@ def _name(broken: Sequence[int]) -> str:
     """What has to be made anew."""
     if not broken:
         return SOURCES_PATH
-    numbers = ", ".join(map(str, broken[:10])) + (", ..." if len(broken) > 10 else "")
-    return f"shard {numbers}" if len(broken) == 1 else f"shards {numbers}"
+    return f"shard{'' if len(broken) == 1 else 's'} {first_of(broken, 10)}"
 
 
 def _plan_again(

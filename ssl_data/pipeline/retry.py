@@ -12,7 +12,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ssl_data.errors import StoreError, StoreMismatchError, StoreNotFoundError, one_line
+from ssl_data.errors import StoreError, StoreMismatchError, StoreNotFoundError, first_of
 from ssl_data.pipeline.donor import Donor
 from ssl_data.store.finalize import committed_records, is_intact
 from ssl_data.store.layout import PATCHES_PATH, PLAN_PATH, REJECTED_PATH, SOURCES_PATH, record_path
@@ -87,10 +87,9 @@ def refuse_other_changes(target: Target, plan: BuildPlan) -> None:
         return  # another configuration is refused in the usual way, with its differences
     others = _other_changes(target, plan)
     if others:
-        examples = one_line(", ".join(others[:3])) + (", ..." if len(others) > 3 else "")
         raise StoreMismatchError(
             f"{target.url}: --retry-failed tries rejected images again, but {len(others)} others were added, changed "
-            f"or removed ({examples}); put them back, or build another store"
+            f"or removed ({first_of(others)}); put them back, or build another store"
         )
 
 

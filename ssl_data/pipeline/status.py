@@ -6,12 +6,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ssl_data.errors import StoreNotFoundError
 from ssl_data.pipeline.monitor import PROGRESS_NAME, running_shards
 from ssl_data.store.finalize import is_intact
-from ssl_data.store.layout import PLAN_PATH, ROOT_METADATA, WORK_DIR, record_path
+from ssl_data.store.layout import ROOT_METADATA, WORK_DIR, record_path
 from ssl_data.store.locate import open_target
-from ssl_data.store.plan import read_plan
+from ssl_data.store.plan import require_plan
 from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
@@ -62,11 +61,7 @@ def read_status(store: str | Path) -> StoreStatus:
         If that cannot be said for now.
     """
     target = open_target(store)
-    plan = read_plan(target)
-    if plan is None:
-        raise StoreNotFoundError(
-            f"{store} is no store, nor one that has been begun: {target.name(PLAN_PATH)} does not exist"
-        )
+    plan = require_plan(target, store)
     num_done = len(target.sizes(map(record_path, range(plan.num_shards))))
     builders = target.holders()
     folders = [WORK_DIR, *sorted(target.part_folders())]

@@ -13,7 +13,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
-from ssl_data.errors import StoreCorruptError, StoreIncompleteError
+from ssl_data.errors import StoreCorruptError, StoreIncompleteError, first_of
 from ssl_data.store.layout import (
     ATTRIBUTE,
     COUNT,
@@ -45,7 +45,7 @@ from ssl_data.store.manifest import (
 from ssl_data.store.source import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from zarr.core.buffer import Buffer
 
@@ -104,8 +104,14 @@ def is_intact(target: Target) -> bool:
     return all(sizes.get(file["path"]) == file["num_bytes"] for file in files)
 
 
-def finalize_store(target: Target, plan: StorePlan) -> dict[str, Any]:
+def finalize_store(target: Target, plan: StorePlan, records: Mapping[int, ShardRecord] | None = None) -> dict[str, Any]:
     """Write the summary and, last, the root metadata that makes the store readable.
+
+    Parameters
+    ----------
+    target, plan
+    records : mapping, optional
+        `committed_records` of all shards, where they have just been read.
 
     Returns
     -------
@@ -117,23 +123,22 @@ def finalize_store(target: Target, plan: StorePlan) -> dict[str, Any]:
     StoreIncompleteError
         Listing shards, if any is not committed.
     """
-    records = committed_records(target, plan, range(plan.num_shards))
-    missing = [shard for shard in range(plan.num_shards) if shard not in records]
+    if records is None:
+        records = committed_records(target, plan, range(plan.num_shards))
+    missing = missing_shards(records, plan)
     if missing:
         raise StoreIncompleteError(f"{target.url} is not complete: {list_missing(missing, plan.num_shards)}")
     return _finalize(target, plan, list(records.values()))
 
 
-def missing_shards(target: Target, plan: StorePlan) -> list[int]:
-    """The shards that are not committed."""
-    records = committed_records(target, plan, range(plan.num_shards))
+def missing_shards(records: Mapping[int, ShardRecord], plan: StorePlan) -> list[int]:
+    """The shards that are not among the committed ones."""
     return [shard for shard in range(plan.num_shards) if shard not in records]
 
 
 def list_missing(missing: list[int], num_shards: int) -> str:
     """The missing shards as part of a message; the first of them where there are many."""
-    names = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-    return f"{len(missing)} of {num_shards} shards are missing: {names}"
+    return f"{len(missing)} of {num_shards} shards are missing: {first_of(missing, 10)}"
 
 
 def _finalize(target: Target, plan: StorePlan, records: list[ShardRecord]) -> dict[str, Any]:

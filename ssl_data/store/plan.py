@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssl_data.config import ALGORITHM_VERSION, BuildSpec, canonical_json, fingerprint
-from ssl_data.errors import StoreCorruptError, StoreMismatchError, StoreNotFoundError, one_line
+from ssl_data.errors import StoreCorruptError, StoreMismatchError, StoreNotFoundError, first_of
 from ssl_data.geometry.shards import num_shards
 from ssl_data.store.layout import (
     ATTRIBUTE,
@@ -24,11 +24,20 @@ from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from ssl_data.store.source import ByteSource
     from ssl_data.store.target import Target
 
-__all__ = ["StorePlan", "explain_differences", "read_plan", "recover_plan", "require_format", "source_identity"]
+__all__ = [
+    "StorePlan",
+    "explain_differences",
+    "read_plan",
+    "recover_plan",
+    "require_format",
+    "require_plan",
+    "source_identity",
+]
 
 _VERSIONS = {"format_version": FORMAT_VERSION, "algorithm_version": ALGORITHM_VERSION}
 
@@ -126,6 +135,24 @@ def read_plan(source: ByteSource) -> StorePlan | None:
     return plan
 
 
+def require_plan(source: ByteSource, store: str | Path) -> StorePlan:
+    """The same where there has to be one; `store` is what the user calls the place.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is none.
+    StoreCorruptError
+        As `read_plan` does.
+    """
+    plan = read_plan(source)
+    if plan is None:
+        raise StoreNotFoundError(
+            f"{store} is no store, nor one that has been begun: {source.name(PLAN_PATH)} does not exist"
+        )
+    return plan
+
+
 def _consistent_plan(values: Mapping[str, Any]) -> StorePlan | None:
     """The plan that a description holds, if it matches its own fingerprint."""
     try:
@@ -210,6 +237,6 @@ def explain_differences(
             ("changed", changed),
         ):
             if names:
-                examples = one_line(", ".join(sorted(names)[:3])) + (", ..." if len(names) > 3 else "")
+                examples = first_of(sorted(names))
                 lines.append(f"sources: {len(names)} {what} ({examples})")
     return lines
