@@ -245,6 +245,18 @@ def test_everything_can_be_reached_with_keys(store, url, open_page):
     assert page.errors == []
 
 
+def test_keys_may_come_faster_than_pages_are_shown(url, open_page):
+    page = open_page(url, "#/patch/1")
+    wait_for_patch(page)
+    page.evaluate(
+        """for (const key of ["]", "Escape"])
+            document.getElementById("picture").dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));"""
+    )
+    page.wait_for_selector("#browse:not([hidden])")
+    assert page.locator(".tile[aria-selected=true]").get_attribute("data-index") == "2"
+    assert page.errors == []
+
+
 def test_zooming_shows_fewer_pixels_and_fitting_all_again(store, url, open_page):
     page = open_page(url, "#/patch/0")
     wait_for_patch(page)

@@ -91,7 +91,9 @@ async function start(): Promise<void> {
     };
     const back = (): void => {
         const place = here();
-        if (place !== null) go(null);
+        if (place === null) return;
+        last = place.index; // its page may not have been shown yet: two keys can come before one `hashchange`
+        go(null);
     };
     const mask = element<HTMLInputElement>("mask-shown");
     const showMasks = (): void => {
