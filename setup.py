@@ -24,7 +24,7 @@ def extension(name: str, folder: str) -> Pybind11Extension:
 
 extensions = [
     extension("ssl_data.kernels._native", "ssl_data/kernels/native"),
-    extension("ssl_data.store._gradient", "ssl_data/store/native"),
+    extension("ssl_data.store._native", "ssl_data/store/native"),
 ]
 # Folders of the tree that are installed inside the package.
 folders = {"ssl_data.benchmarks": "benchmarks", "ssl_data.cli": "cli", "ssl_data.manifests": "manifests"}

@@ -1,7 +1,7 @@
 """The least that reading samples can cost: their bytes with `os.preadv`, decoded with numcodecs, and nothing else.
 
 The bound of the benchmark of loading. It repeats exactly the reads that the dataset makes, into the same two buffers,
-without checksums, tensors or Python between them.
+without checksums, tensors or Python between them. Chunks are decoded whole: numcodecs cannot decode parts of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import zarr
 from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 
-from ssl_data.store.shard import ShardReader
+from ssl_data.store.local import LocalFile
+from ssl_data.store.shard import ShardReader, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,12 +48,17 @@ def traced_reads() -> Iterator[list[Read]]:
     reads: list[Read] = []
     original = ShardReader.decode
 
-    def decode(reader: ShardReader, chunks: range, outs: Sequence[NDArray[Any] | None]) -> Iterator[int]:
+    def decode(
+        reader: ShardReader,
+        chunks: range,
+        outs: Sequence[NDArray[Any] | None],
+        rows: Any = None,  # noqa: ANN401
+    ) -> Iterator[int]:
         wanted = [out for out in outs if out is not None]
         if wanted:
             decoded = tuple(out is not None for out in outs)
             reads.append(Read(Path(reader.path), chunks, decoded, wanted[0].nbytes))
-        return original(reader, chunks, outs)
+        return original(reader, chunks, outs, rows)
 
     ShardReader.decode = decode  # type: ignore[method-assign, assignment]
     try:
@@ -85,22 +91,23 @@ class BareLoop:
         self._codec = Blosc() if compression == "fast" else Zstd()
         self._checksum_bytes = _CRC_BYTES if compression == "fast" else 0
         self._files: dict[Path, tuple[int, NDArray[np.uint64]]] = {}
-        self._steps = [self._step(read) for read in reads]
+        self._steps = [step for read in reads for step in self._steps_of(read)]
         self._encoded = memoryview(bytearray(max(step.num_bytes for step in self._steps)))
         self._decoded = np.empty(max(step.chunk_bytes for step in self._steps), dtype=np.uint8)
         self.num_bytes = sum(step.num_bytes for step in self._steps)
         """Bytes read."""
 
-    def _step(self, read: Read) -> _Step:
+    def _steps_of(self, read: Read) -> Iterator[_Step]:
         descriptor, index = self._open(read.path)
         places = index[read.chunks.start : read.chunks.stop].tolist()
-        first = places[0][0]
-        parts = [
-            (offset - first, offset - first + length - self._checksum_bytes)
-            for (offset, length), is_decoded in zip(places, read.decoded, strict=True)
-            if is_decoded
-        ]
-        return _Step(descriptor, first, sum(places[-1]) - first, parts, read.chunk_bytes)
+        for run in runs([num_bytes for _, num_bytes in places], LocalFile.most_bytes):
+            first = places[run.start][0]
+            parts = [
+                (offset - first, offset - first + num_bytes - self._checksum_bytes)
+                for place, (offset, num_bytes) in enumerate(places)
+                if place in run and read.decoded[place]
+            ]
+            yield _Step(descriptor, first, sum(places[run[-1]]) - first, parts, read.chunk_bytes)
 
     def _open(self, path: Path) -> tuple[int, NDArray[np.uint64]]:
         """An open shard and its index, which is found from behind: chunks, then (offset, size) of each, then a CRC."""

@@ -8,12 +8,16 @@ the codes takes in the same run: a store whose entries take longer to read is of
 Rows with a predictor subtract from each value, before Zstandard, what its neighbours in the 25 x 25 search grid
 suggest: "gradient" left + above - corner, as the store does it with the preset "small", "MED" the median of that, left
 and above (as in JPEG-LS), whose times are NumPy's. "12 bits" are codes of the quantization "sqrt12".
+
+The last table is about LZ4 in blocks of several sizes, and what a crop gains by them that is a quarter as wide as its
+patch: it needs 15 neighbouring graphs of 61.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -26,6 +30,8 @@ from ssl_data.benchmarks.common import benchmark_parser, medians, photographs, p
 from ssl_data.config import Quantization, SSGSpec
 from ssl_data.kernels.codes import graph_codes
 from ssl_data.kernels.edges import edge_mask, edge_pixels
+from ssl_data.store import extension
+from ssl_data.store.blosc import decode_rows
 from ssl_data.store.codec import chunk_codec, crc32c
 from ssl_data.store.gradient import differences, restore
 
@@ -46,6 +52,10 @@ _TINY_ROWS = 1024
 _SPEEDS = (100, 500, 2000, 7000)
 """Of a disk or network, in MB/s."""
 _LARGE_CHUNK = 8192
+_BLOCKS = (0, 1024, 2048, 4096, 8192, 16384, 65536)
+"""Bytes of a block of LZ4; 0: what Blosc chooses."""
+_RUN, _PERIOD = 15, 61
+"""Graphs that a crop needs, of those of a row of the patch."""
 _FLOAT32_BYTES = 4
 
 
@@ -78,6 +88,19 @@ class BloscWithChecksum:
         if crc32c(body) != encoded[-4:]:
             raise ValueError("checksum")
         self._blosc.decode(body, out.reshape(-1).view("uint8"))
+
+
+class BlockedBlosc(BloscWithChecksum):
+    """LZ4 in blocks, of which those with wanted rows may be decoded alone."""
+
+    def __init__(self, block_bytes: int) -> None:
+        self._blosc = Blosc(cname="lz4", clevel=9, shuffle=Blosc.NOSHUFFLE, blocksize=block_bytes, typesize=32)
+
+    def decode_rows_into(self, encoded: bytes, rows: NDArray[np.int32], out: NDArray[Any]) -> None:
+        """Decompress some rows of one chunk."""
+        body = memoryview(encoded)[:-4]
+        if crc32c(body) != encoded[-4:] or not decode_rows(body, rows, out):
+            raise ValueError("checksum, or not compiled")
 
 
 class ZstdWithChecksum:
@@ -267,10 +290,20 @@ class Trial:
         if not np.array_equal(self._out, chunk):
             raise SystemExit(f"{name} does not give back what it was given")
 
+    @property
+    def num_chunks(self) -> int:
+        """Of all photographs."""
+        return len(self._encoded)
+
     def decode(self) -> None:
         """Decode all chunks."""
         for content in self._encoded:
             self._codec.decode_into(content, self._out)
+
+    def decode_rows(self, codec: BlockedBlosc, rows: NDArray[np.int32]) -> None:
+        """Decode some rows of all chunks."""
+        for content in self._encoded:
+            codec.decode_rows_into(content, rows, self._out)
 
 
 def measure(sample: Sequence[Photograph], rounds: int, *, tiny: bool) -> list[dict[str, Any]]:
@@ -293,6 +326,27 @@ def measure(sample: Sequence[Photograph], rounds: int, *, tiny: bool) -> list[di
     ]
 
 
+def blocks(sample: Sequence[Photograph], rounds: int) -> list[dict[str, Any]]:
+    """LZ4 in blocks of several sizes: all graphs of a chunk, and those that a crop needs."""
+    rows = np.flatnonzero(np.arange(Candidate.chunk_rows) % _PERIOD < _RUN).astype(np.int32)
+    table = []
+    for block_bytes in _BLOCKS:
+        codec = BlockedBlosc(block_bytes)
+        trial = Trial(str(block_bytes), Candidate(codec=codec), sample)
+        timed = {"all": trial.decode, "some": partial(trial.decode_rows, codec, rows)}
+        seconds = medians(timed, rounds=rounds, warm_up=False, clock=time.process_time)
+        entries = trial.num_chunks * Candidate.chunk_rows * _SPEC.num_positions
+        table.append(
+            {
+                "block": f"{block_bytes:,} bytes" if block_bytes else "chosen by Blosc",
+                "bytes/entry": trial.bytes_per_entry,
+                "all, ns/entry": seconds["all"] / entries * 1e9,
+                "a crop's, ns/entry": seconds["some"] / (entries * len(rows) / Candidate.chunk_rows) * 1e9,
+            }
+        )
+    return table
+
+
 def per_epoch(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Reading and then decoding an entry once, in nanoseconds, from disks of several speeds."""
     table = []
@@ -305,7 +359,7 @@ def per_epoch(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure all codecs and print two tables."""
+    """Measure all codecs and print the tables."""
     options = benchmark_parser("codec", __doc__).parse_args(arguments)
     rounds = options.rounds or (1 if options.tiny else _ROUNDS)
     paths = photographs(options.images)[: 1 if options.tiny else None]
@@ -316,7 +370,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = {
         "title": f"Chunk codecs, {len(sample)} photographs, {sum(one.num_entries for one in sample):,} entries; "
         f"processor time of one thread; decoding: medians of {rounds}",
-        "tables": {"codecs": rows, "reading and decoding, ns/entry": per_epoch(epoch)},
+        "tables": {
+            "codecs": rows,
+            "reading and decoding, ns/entry": per_epoch(epoch),
+            "blocks": blocks(sample, rounds) if extension.is_compiled() else [],
+        },
     }
     print_report(report, as_json=options.json)
 

@@ -101,11 +101,15 @@ class ShardedArray:
         with borrow(self._chunk_bytes) as buffer:
             spare = self._as_chunk(buffer)
             outs = [out[row : row + chunk_rows] if 0 <= row <= len(out) - chunk_rows else spare for row in begins]
-            for place in self.shard(shard).decode(chunks, outs):
+            spans = [(max(-row, 0), min(len(out) - row, chunk_rows)) for row in begins]
+            wanted = [
+                np.arange(*span, dtype=np.int32) if array is spare else None
+                for array, span in zip(outs, spans, strict=True)
+            ]
+            for place in self.shard(shard).decode(chunks, outs, wanted):
                 if outs[place] is spare:
-                    row = begins[place]
-                    wanted = slice(max(row, 0), min(row + chunk_rows, len(out)))
-                    out[wanted] = spare[wanted.start - row : wanted.stop - row]
+                    begin, end = spans[place]
+                    out[begins[place] + begin : begins[place] + end] = spare[begin:end]
 
     def row_blocks(self, first: int, rows: NDArray[np.integer[Any]]) -> Iterator[tuple[slice, int, NDArray[Any]]]:
         """The chunks that hold the rows ``first + rows`` of a two-dimensional array, one at a time.
@@ -124,7 +128,7 @@ class ShardedArray:
         offset : int
             Number of the chunk's first row, counted as `rows` are.
         block : (chunk_rows, columns)
-            The chunk; overwritten by the next.
+            The chunk; overwritten by the next. Only these rows of it are sure to be there.
         """
         chunk_rows = self.layout.chunk_shape[0]
         shard, local = divmod(first, self.layout.shard_shape[0])
@@ -134,7 +138,11 @@ class ShardedArray:
         with borrow(self._chunk_bytes) as buffer:
             block = self._as_chunk(buffer)
             outs = [block if begin < end else None for begin, end in pairwise(bounds)]
-            for place in self.shard(shard).decode(chunks, outs):
+            wanted = [
+                (rows[begin:end] - offset).astype(np.int32)
+                for (begin, end), offset in zip(pairwise(bounds), offsets, strict=True)
+            ]
+            for place in self.shard(shard).decode(chunks, outs, wanted):
                 yield slice(bounds[place], bounds[place + 1]), offsets[place], block
 
     def _as_chunk(self, buffer: NDArray[np.uint8]) -> NDArray[Any]:

@@ -40,6 +40,8 @@ class CachedFile:
         Begins the keys of the object's pieces; no other object, of whatever store, has the same.
     """
 
+    most_bytes = RemoteFile.most_bytes
+
     def __init__(self, file: RemoteFile, cache: PieceCache, prefix: str) -> None:
         self.name = file.name
         self.num_bytes = file.num_bytes

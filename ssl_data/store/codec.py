@@ -2,7 +2,8 @@
 
 Blosc and plain Zstandard decode most flipped bytes without complaint, so Blosc chunks are followed by a CRC-32C and
 Zstandard frames carry their own content checksum. Values of two bytes go through Blosc, which first puts all their
-lower bytes together and all their upper ones. With the preset "small", graph codes of one byte are stored as
+lower bytes together and all their upper ones. Graph codes of one byte are cut into small blocks, of which a crop needs
+some (see `ssl_data.store.blosc`). With the preset "small", graph codes of one byte are stored as
 `differences` (see `ssl_data.store.gradient`); Zarr knows nothing of that step, the array's attributes describe it.
 """
 
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import google_crc32c
 import numpy as np
-from numcodecs.blosc import Blosc, decompress
+from numcodecs.blosc import AUTOBLOCKS, Blosc, decompress
 from numcodecs.zstd import Zstd
 
 from ssl_data.config import STORED_AS_DIFFERENCES, Compression
 from ssl_data.errors import StoreCorruptError, StoreError
+from ssl_data.store.blosc import decode_rows
 from ssl_data.store.gradient import differences, restore
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ __all__ = ["ChunkCodec", "chunk_codec", "codec_from_metadata", "crc32c"]
 _ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 12}
 _BLOSC_ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 7}  # Zstandard's own levels 1 and 13
 _LZ4_LEVEL = 9  # of Blosc: smaller than its default of 5 by 7 %, and read faster
+_GRAPH_BLOCK_BYTES = 4096
+"""Of the blocks of LZ4 that graphs are cut into: six graphs; see docs/decisions/0005-lz4-by-default.md."""
+_UNSPLIT_ITEM_BYTES = 32
+"""The size of their items as Blosc is told it; if that is 16 or less, it chooses the size of blocks itself."""
 _CRC_BYTES = 4
 
 
@@ -44,14 +50,23 @@ class ChunkCodec(Protocol):
         """Compressed form of a C-contiguous chunk, checksum included; the same bytes for the same chunk."""
         ...
 
-    def decode_into(self, encoded: bytes | memoryview, out: NDArray[Any]) -> None:
+    def decode_into(
+        self, encoded: bytes | memoryview, out: NDArray[Any], rows: NDArray[np.int32] | None = None
+    ) -> None:
         """Fill the C-contiguous `out` with the chunk.
+
+        Where `rows` is given, ascending, only these of its rows are wanted: the others may hold anything afterwards.
 
         Raises
         ------
         StoreCorruptError
             If the bytes are not what was written.
         """
+        ...
+
+    @property
+    def part_bytes(self) -> int | None:
+        """Size of the parts of which only those with wanted rows are decoded; None where that is all or nothing."""
         ...
 
     @property
@@ -67,12 +82,21 @@ class _ZstdCodec:
     def encode(self, chunk: NDArray[Any]) -> bytes:
         return bytes(Zstd(level=self.level, checksum=True).encode(chunk))
 
-    def decode_into(self, encoded: bytes | memoryview, out: NDArray[Any]) -> None:
+    def decode_into(
+        self,
+        encoded: bytes | memoryview,
+        out: NDArray[Any],
+        rows: NDArray[np.int32] | None = None,  # noqa: ARG002
+    ) -> None:
         _check_size(_zstd_content_size(encoded), out)
         try:
             Zstd().decode(encoded, out.reshape(-1).view("uint8"))
         except (RuntimeError, ValueError) as error:
             raise StoreCorruptError(f"a Zstandard frame does not decode ({error})") from error
+
+    @property
+    def part_bytes(self) -> int | None:
+        return None
 
     @property
     def metadata(self) -> list[dict[str, Any]]:
@@ -84,22 +108,37 @@ class _BloscCodec:
     name: str
     level: int
     item_bytes: int
+    is_shuffled: bool = False
+    block_bytes: int = AUTOBLOCKS
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
-        shuffle = Blosc.SHUFFLE if self.item_bytes > 1 else Blosc.NOSHUFFLE
-        encoded = bytes(Blosc(cname=self.name, clevel=self.level, shuffle=shuffle).encode(chunk))
+        codec = Blosc(
+            cname=self.name,
+            clevel=self.level,
+            shuffle=Blosc.SHUFFLE if self.is_shuffled else Blosc.NOSHUFFLE,
+            blocksize=self.block_bytes,
+            typesize=self.item_bytes,
+        )
+        encoded = bytes(codec.encode(chunk))
         return encoded + crc32c(encoded)
 
-    def decode_into(self, encoded: bytes | memoryview, out: NDArray[Any]) -> None:
+    def decode_into(
+        self, encoded: bytes | memoryview, out: NDArray[Any], rows: NDArray[np.int32] | None = None
+    ) -> None:
         view = memoryview(encoded)
         body, checksum = view[:-_CRC_BYTES], view[-_CRC_BYTES:]
         if len(view) <= _CRC_BYTES or crc32c(body) != checksum:
             raise StoreCorruptError("a chunk's CRC-32C does not match")
         _check_size(int.from_bytes(body[4:8], "little"), out)  # Blosc header: the size before compression
         try:
-            decompress(body, out.reshape(-1).view("uint8"))
+            if rows is None or not self.block_bytes or not decode_rows(body, rows, out):
+                decompress(body, out.reshape(-1).view("uint8"))
         except (RuntimeError, ValueError) as error:
             raise StoreCorruptError(f"a Blosc frame does not decode ({error})") from error
+
+    @property
+    def part_bytes(self) -> int | None:
+        return self.block_bytes or None
 
     @property
     def metadata(self) -> list[dict[str, Any]]:
@@ -107,8 +146,8 @@ class _BloscCodec:
             "typesize": self.item_bytes,
             "cname": self.name,
             "clevel": self.level,
-            "shuffle": "shuffle" if self.item_bytes > 1 else "noshuffle",
-            "blocksize": 0,
+            "shuffle": "shuffle" if self.is_shuffled else "noshuffle",
+            "blocksize": self.block_bytes,
         }
         return [{"name": "blosc", "configuration": blosc}, {"name": "crc32c"}]
 
@@ -120,9 +159,15 @@ class _DifferenceCodec:
     def encode(self, chunk: NDArray[Any]) -> bytes:
         return self.inner.encode(differences(chunk))
 
-    def decode_into(self, encoded: bytes | memoryview, out: NDArray[Any]) -> None:
-        self.inner.decode_into(encoded, out)
+    def decode_into(
+        self, encoded: bytes | memoryview, out: NDArray[Any], rows: NDArray[np.int32] | None = None
+    ) -> None:
+        self.inner.decode_into(encoded, out, rows)
         restore(out)
+
+    @property
+    def part_bytes(self) -> int | None:
+        return self.inner.part_bytes
 
     @property
     def metadata(self) -> list[dict[str, Any]]:
@@ -152,17 +197,14 @@ def _check_size(num_bytes: int, out: NDArray[Any]) -> None:
 
 def chunk_codec(compression: Compression, item_bytes: int = 1, *, graphs: bool = False) -> ChunkCodec:
     """The codec behind a compression preset, for values of one or two bytes; for `graphs`, or for images and masks."""
-    codec = _byte_codec(compression, item_bytes)
-    has_differences = graphs and item_bytes == 1 and compression in STORED_AS_DIFFERENCES
-    return _DifferenceCodec(codec) if has_differences else codec
-
-
-def _byte_codec(compression: Compression, item_bytes: int) -> ChunkCodec:
-    if compression == "fast":
-        return _BloscCodec("lz4", _LZ4_LEVEL, item_bytes)
     if item_bytes > 1:
-        return _BloscCodec("zstd", _BLOSC_ZSTD_LEVELS[compression], item_bytes)
-    return _ZstdCodec(level=_ZSTD_LEVELS[compression])
+        name, level = ("lz4", _LZ4_LEVEL) if compression == "fast" else ("zstd", _BLOSC_ZSTD_LEVELS[compression])
+        return _BloscCodec(name, level, item_bytes, is_shuffled=True)
+    if compression == "fast":
+        in_blocks = _BloscCodec("lz4", _LZ4_LEVEL, _UNSPLIT_ITEM_BYTES, block_bytes=_GRAPH_BLOCK_BYTES)
+        return in_blocks if graphs else _BloscCodec("lz4", _LZ4_LEVEL, item_bytes)
+    codec = _ZstdCodec(level=_ZSTD_LEVELS[compression])
+    return _DifferenceCodec(codec) if graphs and compression in STORED_AS_DIFFERENCES else codec
 
 
 def codec_from_metadata(codecs: list[dict[str, Any]], item_bytes: int = 1, *, graphs: bool = False) -> ChunkCodec:

@@ -10,10 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-try:
-    from ssl_data.store import _gradient
-except ImportError:  # not compiled: the same by NumPy
-    _gradient = None  # type: ignore[assignment]
+from ssl_data.store import extension
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,18 +53,14 @@ def restore(graphs: NDArray[np.uint8]) -> None:
     Running sums along both axes of the grid; compiled in one pass, without the extension by NumPy.
     """
     side = _side(graphs)
-    if _is_compiled():
-        _gradient.restore(graphs, side)
+    if extension.is_compiled():
+        extension.native.restore(graphs, side)
         return
     grids = graphs.reshape(-1, side, side)
     for place in range(1, side):
         grids[:, place] += grids[:, place - 1]
     for place in range(1, side):
         grids[:, :, place] += grids[:, :, place - 1]
-
-
-def _is_compiled() -> bool:
-    return _gradient is not None
 
 
 def _side(graphs: NDArray[np.uint8]) -> int:

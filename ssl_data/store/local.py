@@ -25,6 +25,9 @@ class LocalFile:
         If the file does not exist.
     """
 
+    most_bytes = 512 << 10
+    """Stays in a core's cache until it is decoded; the system reads ahead by itself."""
+
     def __init__(self, path: Path) -> None:
         self.name = path
         self._descriptor = -1

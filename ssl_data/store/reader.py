@@ -263,7 +263,7 @@ class Store:
         offset : int
             The number of the block's first edge pixel: the codes of ``rows[span]`` are ``block[rows[span] - offset]``.
         block : uint8 or uint16 (chunk_rows, K)
-            Overwritten by the next.
+            Overwritten by the next. Only these rows of it are sure to be there.
         """
         if len(rows):
             self._check_rows(index, int(rows[0]), int(rows[-1]) + 1)

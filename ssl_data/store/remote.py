@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Literal
 
 from ssl_data.errors import StoreCorruptError, StoreError, StoreUnreachableError
@@ -62,6 +63,9 @@ class RemoteFile:
     num_bytes : int
         Its size.
     """
+
+    most_bytes = sys.maxsize
+    """Each request takes its time, whatever it is for."""
 
     def __init__(self, source: RemoteSource, path: str, num_bytes: int) -> None:
         self.name = source.name(path)

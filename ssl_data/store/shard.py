@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ssl_data.store.codec import ChunkCodec
     from ssl_data.store.source import ByteFile
 
-__all__ = ["ShardReader", "ShardWriter", "index_bytes"]
+__all__ = ["ShardReader", "ShardWriter", "index_bytes", "runs"]
 
 _MISSING = np.uint64(2**64 - 1)
 _INDEX_DTYPE = np.dtype("<u8")
@@ -76,6 +76,17 @@ class ShardWriter:
         self.num_bytes += len(content)
 
 
+def runs(num_bytes: Sequence[int], most_bytes: int) -> Iterator[range]:
+    """Neighbours by their number, put together while they have no more than `most_bytes` bytes; one alone may have."""
+    begin, total = 0, 0
+    for place, size in enumerate(num_bytes):
+        if place > begin and total + size > most_bytes:
+            yield range(begin, place)
+            begin, total = place, 0
+        total += size
+    yield range(begin, len(num_bytes))
+
+
 class ShardReader:
     """Reads chunks of one shard file; the index is read and checked once.
 
@@ -123,8 +134,13 @@ class ShardReader:
         num_bytes = self._index_bytes + _CHECKSUM_BYTES
         self._file.forget(max(self._file.num_bytes - num_bytes, 0), num_bytes)
 
-    def decode(self, chunks: range, outs: Sequence[NDArray[Any] | None]) -> Iterator[int]:
-        """Decode a run of chunks into the arrays `outs`, one after the other, with a single read of the file.
+    def decode(
+        self,
+        chunks: range,
+        outs: Sequence[NDArray[Any] | None],
+        rows: Sequence[NDArray[np.int32] | None] | None = None,
+    ) -> Iterator[int]:
+        """Decode a run of chunks into the arrays `outs`, one after the other, with as few reads as the file likes.
 
         Parameters
         ----------
@@ -132,6 +148,9 @@ class ShardReader:
             Numbers of the chunks.
         outs : sequence
             An array for each chunk; None for one that is not wanted. An array may serve several chunks.
+        rows : sequence, optional
+            For each chunk the rows that are wanted of it, ascending, or None for all. Others may hold anything
+            afterwards.
 
         Yields
         ------
@@ -152,20 +171,23 @@ class ShardReader:
             if offset == _MISSING:
                 self._forget_index()
                 raise StoreCorruptError(f"chunk {chunk} of {self.path} was never written; run `ssl-data verify`")
-        first = min(offset for offset, _ in places)
-        with borrow(max(offset + num_bytes for offset, num_bytes in places) - first) as buffer:
-            content = buffer.data
-            self._file.read_into(first, content)
-            for place, ((offset, num_bytes), out) in enumerate(zip(places, outs, strict=True)):
-                if out is None:
-                    continue
-                try:
-                    self._codec.decode_into(content[offset - first : offset - first + num_bytes], out)
-                except StoreCorruptError as error:
-                    self._file.forget(offset, num_bytes)
-                    message = f"chunk {chunks[place]} of {self.path}: {error}; run `ssl-data verify`"
-                    raise StoreCorruptError(message) from error
-                yield place
+        for run in runs([num_bytes for _, num_bytes in places], self._file.most_bytes):
+            first = min(places[place][0] for place in run)
+            with borrow(max(sum(places[place]) for place in run) - first) as buffer:
+                content = buffer.data
+                self._file.read_into(first, content)
+                for place in run:
+                    out, (offset, num_bytes) = outs[place], places[place]
+                    if out is None:
+                        continue
+                    encoded = content[offset - first : offset - first + num_bytes]
+                    try:
+                        self._codec.decode_into(encoded, out, None if rows is None else rows[place])
+                    except StoreCorruptError as error:
+                        self._file.forget(offset, num_bytes)
+                        message = f"chunk {chunks[place]} of {self.path}: {error}; run `ssl-data verify`"
+                        raise StoreCorruptError(message) from error
+                    yield place
 
     def read(self, chunks: range, outs: Sequence[NDArray[Any]]) -> None:
         """The same at once, for all of them."""

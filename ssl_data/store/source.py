@@ -41,6 +41,11 @@ class ByteFile(Protocol):
         """Size of the object."""
         ...
 
+    @property
+    def most_bytes(self) -> int:
+        """More than this is better read in several pieces, each used before the next is read."""
+        ...
+
     def read(self, offset: int, num_bytes: int) -> bytes | memoryview:
         """Exactly `num_bytes` bytes from byte `offset` on.
 

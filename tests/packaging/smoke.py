@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import ssl_data
-from ssl_data.store import _gradient  # noqa: F401 - compiled, and fast only if it is
+from ssl_data.store import _native as _store_native  # noqa: F401 - compiled, and fast only if it is
 from ssl_data.testing import write_images
 
 COMMAND = Path(sys.executable).with_name("ssl-data")

@@ -9,17 +9,17 @@ from numcodecs.zstd import Zstd
 from skimage import data
 
 from ssl_data import SSGSpec, edge_mask, edge_pixels, self_similarity_graph
-from ssl_data.store import gradient
+from ssl_data.store import extension, gradient
 from ssl_data.store.codec import chunk_codec
 
-needs_extension = pytest.mark.skipif(gradient._gradient is None, reason="not compiled")
+needs_extension = pytest.mark.skipif(not extension.is_compiled(), reason="not compiled")
 
 
 def restore(graphs, *, compiled):
     """The way back, by one of both implementations."""
     with pytest.MonkeyPatch.context() as patch:
         if not compiled:
-            patch.setattr(gradient, "_gradient", None)
+            patch.setattr(extension, "native", None)
         gradient.restore(graphs)
 
 
@@ -72,7 +72,7 @@ def test_what_is_no_grid_is_refused(shape):
 @pytest.mark.parametrize(("shape", "side"), [((3, 25), 6), ((25,), 5), ((1, 5, 5), 5), ((2, 25), 2**63)])
 def test_the_extension_looks_at_shapes_itself(shape, side):
     with pytest.raises(ValueError, match="shape"):
-        gradient._gradient.restore(np.zeros(shape, dtype=np.uint8), side)
+        extension.native.restore(np.zeros(shape, dtype=np.uint8), side)
 
 
 def test_small_is_smaller_than_the_strongest_zstandard():

@@ -11,6 +11,7 @@
 
 namespace py = pybind11;
 
+namespace ssl_data {
 namespace {
 
 void restore_graph(std::uint8_t* values, std::size_t side) {
@@ -35,8 +36,9 @@ void restore(py::array_t<std::uint8_t, py::array::c_style>& graphs, std::size_t 
 
 }  // namespace
 
-PYBIND11_MODULE(_gradient, module) {
-    module.doc() = "Differences back to codes, compiled; called through ssl_data.store.gradient.";
+void add_gradient(py::module_& module) {
     module.def("restore", restore, py::arg("graphs").noconvert(), py::arg("side"),
                "Turn differences (n, side * side) into the codes they came from, in place.");
 }
+
+}  // namespace ssl_data

@@ -1,0 +1,121 @@
+// Reading some rows of a Blosc 1 frame (https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst) of LZ4.
+//
+// A crop needs a few graphs here and there of those in a chunk. Only the blocks in which they lie are decoded, and none
+// further than to its last wanted byte.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+#include "lz4.h"
+
+namespace py = pybind11;
+
+namespace ssl_data {
+namespace {
+
+using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
+using Rows = py::array_t<std::int32_t, py::array::c_style>;
+
+std::uint32_t little_endian(const std::uint8_t* bytes) {
+    return bytes[0] | bytes[1] << 8 | bytes[2] << 16 | std::uint32_t{bytes[3]} << 24;
+}
+
+struct Frame {
+    static constexpr std::size_t kHeaderBytes = 16, kWordBytes = 4;
+    static constexpr int kShuffled = 0x01, kStored = 0x02, kBitShuffled = 0x04, kNotSplit = 0x10, kLz4 = 1;
+
+    const std::uint8_t* bytes;
+    std::size_t length;
+
+    int flags() const { return bytes[2]; }
+    std::size_t num_bytes() const { return little_endian(bytes + 4); }
+    std::size_t block_bytes() const { return little_endian(bytes + 8); }
+    std::size_t num_blocks() const { return (num_bytes() + block_bytes() - 1) / block_bytes(); }
+
+    bool is_whole() const {
+        if (length < kHeaderBytes || little_endian(bytes + 12) != length) return false;
+        if ((flags() & kStored) != 0) return length == kHeaderBytes + num_bytes();
+        return block_bytes() > 0 && num_blocks() <= (length - kHeaderBytes) / kWordBytes;
+    }
+
+    // Blocks of one LZ4 block each: not shuffled, and not split into one for each byte of an item.
+    bool is_plain() const {
+        const bool is_split = (flags() & kNotSplit) == 0 && bytes[3] != 1;
+        return (flags() & (kShuffled | kBitShuffled)) == 0 && flags() >> 5 == kLz4 && !is_split;
+    }
+
+    // See Lz4::decode.
+    bool decode(std::size_t block, std::uint8_t* out, std::size_t size, std::size_t wanted) const {
+        const std::size_t first = little_endian(bytes + kHeaderBytes + kWordBytes * block);
+        if (first > length || length - first < kWordBytes) return false;
+        const std::uint8_t* from = bytes + first + kWordBytes;
+        const std::size_t encoded = little_endian(bytes + first);
+        if (encoded > length - first - kWordBytes) return false;
+        if (encoded != size) return Lz4::decode(from, from + encoded, out, size, wanted);
+        std::memcpy(out, from, wanted);  // it would not have become smaller
+        return true;
+    }
+};
+
+// For each block, how many of its bytes are wanted, counted from its first.
+std::vector<std::size_t> wanted_bytes(const Rows& rows, std::size_t row_bytes, std::size_t block_bytes, std::size_t count) {
+    std::vector<std::size_t> wanted(count, 0);
+    for (py::ssize_t i = 0; i < rows.size(); ++i) {
+        const std::size_t begin = rows.data()[i] * row_bytes, end = begin + row_bytes;
+        for (std::size_t block = begin / block_bytes; block * block_bytes < end; ++block) {
+            wanted[block] = std::max(wanted[block], std::min(end - block * block_bytes, block_bytes));
+        }
+    }
+    return wanted;
+}
+
+// What became of a frame; others than plain ones are left to the library.
+enum class Outcome { decoded, corrupt, other };
+
+Outcome decode(const Frame& frame, const Rows& rows, std::size_t row_bytes, std::uint8_t* out, std::size_t size) {
+    if (!frame.is_whole() || frame.num_bytes() != size) return Outcome::corrupt;
+    if ((frame.flags() & Frame::kStored) != 0) {
+        std::memcpy(out, frame.bytes + Frame::kHeaderBytes, size);
+        return Outcome::decoded;
+    }
+    if (!frame.is_plain()) return Outcome::other;
+    const std::size_t block_bytes = frame.block_bytes();
+    const std::vector<std::size_t> wanted = wanted_bytes(rows, row_bytes, block_bytes, frame.num_blocks());
+    for (std::size_t block = 0; block < wanted.size(); ++block) {
+        const std::size_t begin = block * block_bytes, in_block = std::min(block_bytes, size - begin);
+        if (wanted[block] == 0) continue;
+        if (!frame.decode(block, out + begin, in_block, wanted[block])) return Outcome::corrupt;
+    }
+    return Outcome::decoded;
+}
+
+bool decode_rows(const Bytes& encoded, const Rows& rows, Bytes& out) {
+    const bool has_shapes = encoded.ndim() == 1 && rows.ndim() == 1 && out.ndim() == 2;
+    if (!has_shapes) throw std::invalid_argument("frame and rows must have one dimension, out two");
+    const auto inside = [&out](std::int32_t row) { return row >= 0 && row < out.shape(0); };
+    if (!std::all_of(rows.data(), rows.data() + rows.size(), inside)) throw std::invalid_argument("rows must lie in out");
+    const Frame frame = {encoded.data(), static_cast<std::size_t>(encoded.size())};
+    std::uint8_t* to = out.mutable_data();
+    const std::size_t row_bytes = out.shape(1), size = out.size();
+    Outcome outcome;
+    {
+        const py::gil_scoped_release release;
+        outcome = decode(frame, rows, row_bytes, to, size);
+    }
+    if (outcome == Outcome::corrupt) throw std::runtime_error("not a frame of this size");
+    return outcome == Outcome::decoded;
+}
+
+}  // namespace
+
+void add_blosc(py::module_& module) {
+    module.def("decode_rows", decode_rows, py::arg("frame").noconvert(), py::arg("rows").noconvert(),
+               py::arg("out").noconvert(), "Fill rows of `out` from a frame of all; False if it is not of plain LZ4.");
+}
+
+}  // namespace ssl_data
