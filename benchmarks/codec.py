@@ -333,7 +333,10 @@ def blocks(sample: Sequence[Photograph], rounds: int) -> list[dict[str, Any]]:
     for block_bytes in _BLOCKS:
         codec = BlockedBlosc(block_bytes)
         trial = Trial(str(block_bytes), Candidate(codec=codec), sample)
-        timed = {"all": trial.decode, "some": partial(trial.decode_rows, codec, rows)}
+        timed: dict[str, Callable[[], object]] = {
+            "all": trial.decode,
+            "some": partial(trial.decode_rows, codec, rows),
+        }
         seconds = medians(timed, rounds=rounds, warm_up=False, clock=time.process_time)
         entries = trial.num_chunks * Candidate.chunk_rows * _SPEC.num_positions
         table.append(

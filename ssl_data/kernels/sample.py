@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ssl_data.geometry.positions import Dihedral, Window
 
-__all__ = ["SamplePixels", "sample_pixels"]
+__all__ = ["SamplePixels", "mark_pixels", "sample_pixels"]
 
 
 class SamplePixels(NamedTuple):
@@ -66,6 +66,15 @@ def sample_pixels(
     windows = (crop.sides, taken.sides, stored.sides)
     flips = (turn.hflip, turn.vflip, turn.transpose)
     return SamplePixels(*native.sample_pixels(edge_mask, stored_stride, *windows, *flips, edge_stride))
+
+
+def mark_pixels(row: NDArray[np.int32], col: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+    """Fill `out` (H, W), C-contiguous, with 1 at pixels (N,) and 0 elsewhere."""
+    if use_native():
+        native.mark_pixels(row, col, out)
+        return
+    out[:] = 0
+    out[row, col] = 1
 
 
 def _sample_pixels_numpy(

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ssl_data.errors import ConfigError
+from ssl_data.kernels.sample import mark_pixels
 from ssl_data.kernels.turn import unit_range
 from ssl_data.store.reader import Store, open_store
 from ssl_data.training.augment import Augmentation, flip_probability
@@ -194,7 +195,7 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
             fill_graphs(self.store, plan, image, graphs.numpy())
             unit_range(image, plan.turn, gt[number].numpy())
             row, col = plan.pixels.row, plan.pixels.col
-            mask[number].zero_().numpy().reshape(-1)[row * np.int32(self._augmentation.crop_size) + col] = 1
+            mark_pixels(row, col, mask[number, 0].numpy())
             sample = {
                 "gt": gt[number],
                 "gt_mask": mask[number],

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ssl_data.geometry.positions import Dihedral, Window, interior_window
 from ssl_data.kernels.extension import BACKEND_VARIABLE
-from ssl_data.kernels.sample import sample_pixels
+from ssl_data.kernels.sample import mark_pixels, sample_pixels
 from ssl_data.kernels.ssg import available_backends
 from ssl_data.kernels.turn import turn_graphs, unit_range
 
@@ -97,6 +97,22 @@ def test_the_pixels_of_a_sample_are_those_of_the_turned_crop(problem, turn):
     assert (np.diff(found.rows) > 0).all()
     assert (numbers[found.places] == found.rows).all()
     assert sorted(found.places.tolist()) == np.flatnonzero(stored_here).tolist()
+
+
+@given(height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 2**32))
+def test_pixels_are_marked(height, width, seed):
+    expected = np.random.default_rng(seed).integers(0, 2, (height, width)).astype(np.float32)
+    row, col = (axis.astype(np.int32) for axis in np.nonzero(expected))
+    out = np.full((height, width), 7, dtype=np.float32)
+    mark_pixels(row, col, out)
+    assert (out == expected).all()
+
+
+@pytest.mark.parametrize(("row", "col"), [(4, 0), (0, 5), (-5, 0), (0, -6)])
+def test_pixels_outside_are_not_marked(row, col):
+    pixel = np.array([row], dtype=np.int32), np.array([col], dtype=np.int32)
+    with pytest.raises((ValueError, IndexError)):
+        mark_pixels(*pixel, np.zeros((4, 5), dtype=np.float32))
 
 
 @pytest.mark.parametrize("stride", [64, 1000, 2**31 - 1])

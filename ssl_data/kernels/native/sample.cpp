@@ -66,10 +66,16 @@ class Mask {
     // Writes those columns to `out`, which has room for last - first; returns how many there are.
     int collect(int row, int first, int last, std::int32_t* out) const {
         const std::uint8_t* line = values + std::ptrdiff_t{row} * side;
-        int size = 0;
-        for (int col = first_of(row, first); col < last; col += stride) {
+        int size = 0, col = first_of(row, first);
+        // Most words of eight pixels have no edge pixel at all, or several.
+        for (; stride == 1 && col + 8 <= last; col += 8) {
+            std::uint64_t word;
+            std::memcpy(&word, line + col, 8);
+            for (word = ones_where_not_zero(word); word != 0; word &= word - 1) out[size++] = col + __builtin_ctzll(word) / 8;
+        }
+        for (; col < last; col += stride) {
             out[size] = col;
-            size += line[col] != 0;  // a broken store may hold other values than 0 and 1; `out` must hold all the same
+            size += line[col] != 0;
         }
         return size;
     }
@@ -78,6 +84,14 @@ class Mask {
     const std::uint8_t* values;
     int side;
     int stride;
+
+    // A broken store may hold other values than 0 and 1.
+    static std::uint64_t ones_where_not_zero(std::uint64_t word) {
+        word |= word >> 4 & 0x0F0F0F0F0F0F0F0F;
+        word |= word >> 2 & 0x3F3F3F3F3F3F3F3F;
+        word |= word >> 1 & 0x7F7F7F7F7F7F7F7F;
+        return word & 0x0101010101010101;
+    }
 
     // The first column that counts, from `first` on.
     int first_of(int row, int first) const { return first + ((row - first) % stride + stride) % stride; }
@@ -100,9 +114,13 @@ class Mask {
     }
 };
 
-py::array_t<std::int32_t> to_array(const std::vector<std::int32_t>& values) {
-    return py::array_t<std::int32_t>(static_cast<py::ssize_t>(values.size()), values.data());
-}
+struct Found {
+    std::int32_t row, col;  // in the sample
+    std::int32_t graph;
+    bool is_stored;
+};
+
+Array<std::int32_t> empty(std::size_t size) { return Array<std::int32_t>(static_cast<py::ssize_t>(size)); }
 
 py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const py::tuple& crop_sides,
                         const py::tuple& taken_sides, const py::tuple& stored_sides, bool hflip, bool vflip,
@@ -117,18 +135,15 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
     const int height = crop.bottom - crop.top, width = crop.right - crop.left;
     require(height > 0 && width == height, "the crop must be square");
 
-    struct Found {
-        std::int32_t row, col;  // in the sample
-        std::int32_t graph;
-        bool is_stored;
-    };
-    std::vector<Found> found;
-    found.reserve(static_cast<std::size_t>(height) * width / 4);
-    std::vector<std::int32_t> row, col, rows, places, computed;
+    // Kept from one call to the next: memory that is new has to be mapped page by page.
+    static thread_local std::vector<Found> kept;
+    kept.resize(std::max(kept.size(), static_cast<std::size_t>(height) * width));
+    Found* const found = kept.data();
+    std::vector<std::int32_t> cols(static_cast<std::size_t>(width)), next(static_cast<std::size_t>(height) + 1);
+    std::size_t count = 0, num_stored = 0;
     int total = 0;
     {
         const py::gil_scoped_release release;
-        std::vector<std::int32_t> cols(static_cast<std::size_t>(width)), next(static_cast<std::size_t>(height) + 1);
         const bool is_empty = taken.top >= taken.bottom || taken.left >= taken.right;
         const int top = is_empty ? 0 : taken.top, bottom = is_empty ? 0 : taken.bottom;
         total = mask.count_rows(0, top);
@@ -140,41 +155,64 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
                 const int right = hflip ? crop.right - 1 - cols[i] : cols[i] - crop.left;
                 const int y = transpose ? right : down, x = transpose ? down : right;
                 if (edge_stride > 1 && y % edge_stride != x % edge_stride) continue;
-                found.push_back({y, x, graph, stored.contains(r, cols[i])});
+                const bool is_stored = stored.contains(r, cols[i]);
+                found[count++] = {y, x, graph, is_stored};
+                num_stored += is_stored;
                 ++next[y + 1];
             }
             total = graph + mask.count(r, taken.right, side);
         }
         total += mask.count_rows(bottom, side);
         for (int y = 0; y < height; ++y) next[y + 1] += next[y];
-        const std::size_t count = found.size();
-        std::vector<std::int32_t> place(count);
-        row.resize(count);
-        col.resize(count);
-        const bool backwards = transpose ? vflip : hflip;
+    }
+    Array<std::int32_t> row = empty(count), col = empty(count), rows = empty(num_stored), places = empty(num_stored);
+    Array<std::int32_t> computed = empty(count - num_stored);
+    std::int32_t *row_of = row.mutable_data(), *col_of = col.mutable_data(), *graph_of = rows.mutable_data();
+    std::int32_t *place_of = places.mutable_data(), *computed_of = computed.mutable_data();
+    {
+        const py::gil_scoped_release release;
+        // Backwards, the places are found from the last pixel on, but stored graphs are listed as they lie in the patch.
+        const bool is_backwards = transpose ? vflip : hflip;
+        std::size_t stored_at = is_backwards ? num_stored : 0, computed_at = 0;
         for (std::size_t i = 0; i < count; ++i) {
-            const std::size_t at = backwards ? count - 1 - i : i;
-            place[at] = next[found[at].row]++;
-            row[place[at]] = found[at].row;
-            col[place[at]] = found[at].col;
-        }
-        for (std::size_t i = 0; i < count; ++i) {
-            if (found[i].is_stored) {
-                rows.push_back(found[i].graph);
-                places.push_back(place[i]);
+            const Found& one = found[is_backwards ? count - 1 - i : i];
+            const std::int32_t place = next[one.row]++;
+            row_of[place] = one.row;
+            col_of[place] = one.col;
+            if (one.is_stored) {
+                const std::size_t at = is_backwards ? --stored_at : stored_at++;
+                graph_of[at] = one.graph;
+                place_of[at] = place;
             } else {
-                computed.push_back(place[i]);
+                computed_of[computed_at++] = place;
             }
         }
-        std::sort(computed.begin(), computed.end());
+        std::sort(computed_of, computed_of + computed_at);
     }
-    return py::make_tuple(to_array(row), to_array(col), to_array(rows), to_array(places), to_array(computed), total);
+    return py::make_tuple(row, col, rows, places, computed, total);
+}
+
+// Ones at the pixels, zeros elsewhere.
+void mark_pixels(const Array<std::int32_t>& row, const Array<std::int32_t>& col, Array<float>& out) {
+    require(row.ndim() == 1 && col.ndim() == 1 && row.size() == col.size(), "row and col must match");
+    require(out.ndim() == 2, "out must be two-dimensional");
+    const py::ssize_t height = out.shape(0), width = out.shape(1);
+    const std::int32_t *y = row.data(), *x = col.data();
+    for (py::ssize_t i = 0; i < row.size(); ++i) {
+        require(y[i] >= 0 && y[i] < height && x[i] >= 0 && x[i] < width, "pixels must lie in out");
+    }
+    float* values = out.mutable_data();
+    const py::gil_scoped_release release;
+    std::fill(values, values + height * width, 0.0F);
+    for (py::ssize_t i = 0; i < row.size(); ++i) values[y[i] * width + x[i]] = 1.0F;
 }
 
 }  // namespace
 
 void add_sample(py::module_& module) {
     module.def("sample_pixels", sample_pixels, "Edge pixels of a sample; see ssl_data.kernels.sample.");
+    module.def("mark_pixels", mark_pixels, py::arg("row").noconvert(), py::arg("col").noconvert(),
+               py::arg("out").noconvert(), "Fill float32 (H, W) with 1 at pixels and 0 elsewhere.");
 }
 
 }  // namespace ssg
