@@ -102,7 +102,7 @@ def _time_patch(timer: StageTimer, gt: NDArray[np.uint8], spec: BuildSpec) -> No
 
 
 def _time_writing(timer: StageTimer, name: str, array: NDArray[Any], spec: BuildSpec) -> None:
-    codec = chunk_codec(spec.store.compression, array.itemsize, graphs=name == SSG)
+    codec = chunk_codec(spec.store.compression, array.itemsize, array=name)
     chunks = list(_chunks(name, array, spec))
     with timer.stage("encode"):
         encoded = [codec.encode(chunk) for chunk in chunks]

@@ -34,6 +34,7 @@ from ssl_data.store import extension
 from ssl_data.store.blosc import decode_rows
 from ssl_data.store.codec import chunk_codec, crc32c
 from ssl_data.store.gradient import differences, restore
+from ssl_data.store.layout import SSG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -204,7 +205,7 @@ class Candidate:
 
 def candidates(*, tiny: bool) -> dict[str, Candidate]:
     """All candidates by name; only the quick ones for `tiny`."""
-    found = {f"preset {preset}": Candidate(codec=chunk_codec(preset, graphs=True)) for preset in _PRESETS}
+    found = {f"preset {preset}": Candidate(codec=chunk_codec(preset, array=SSG)) for preset in _PRESETS}
     codecs: dict[str, Codec] = {f"lz4 {level}": BloscWithChecksum("lz4", level) for level in (1, 5, 9)}
     codecs |= {f"zstd {level}": ZstdWithChecksum(level) for level in ((1,) if tiny else (1, 3, 5, 9, 12, 19))}
     codecs |= {f"gradient, zstd {level}": Gradient(ZstdWithChecksum(level)) for level in (1, 5, 9, 15)}
@@ -217,7 +218,7 @@ def candidates(*, tiny: bool) -> dict[str, Candidate]:
         name = f"zstd 5, chunks of {_LARGE_CHUNK}"
         found[name] = Candidate(codec=ZstdWithChecksum(5), chunk_rows=_LARGE_CHUNK)
     for preset in _PRESETS:
-        found[f"12 bits, preset {preset}"] = Candidate(codec=chunk_codec(preset, 2, graphs=True), quantization="sqrt12")
+        found[f"12 bits, preset {preset}"] = Candidate(codec=chunk_codec(preset, 2, array=SSG), quantization="sqrt12")
     two_bytes: dict[str, Codec] = {
         "uint16, lz4 9": BloscWithChecksum("lz4", 9),
         "uint16, zstd 1": ZstdWithChecksum(1),

@@ -29,17 +29,17 @@ class EncodedArray:
 
 
 class CodecTrial:
-    """Encodes and decodes chunks with one compression."""
+    """Encodes and decodes chunks of an array with one compression."""
 
-    def __init__(self, compression: Compression, *, graphs: bool) -> None:
+    def __init__(self, compression: Compression, *, array: str) -> None:
         self.compression = compression
-        self._graphs = graphs
+        self._array = array
         self._timer = StageTimer()
         self._num_bytes = 0
 
     def run(self, chunk: NDArray[Any]) -> None:
         """Encode one chunk, and decode it."""
-        codec = chunk_codec(self.compression, chunk.itemsize, graphs=self._graphs)
+        codec = chunk_codec(self.compression, chunk.itemsize, array=self._array)
         with self._timer.stage("encode"):
             encoded = codec.encode(chunk)
         out = np.ones_like(chunk)  # touched: a loader has its memory already

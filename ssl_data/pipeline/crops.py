@@ -101,7 +101,7 @@ def _chunks_decoded(rows: NDArray[np.int32], layout: ArrayLayout, compression: C
     item_bytes = np.dtype(layout.dtype).itemsize
     chunk_rows, num_columns = layout.chunk_shape
     row_bytes = num_columns * item_bytes
-    unit = chunk_codec(compression, item_bytes, graphs=True).part_bytes or chunk_rows * row_bytes
+    unit = chunk_codec(compression, item_bytes, array=SSG).part_bytes or chunk_rows * row_bytes
     chunk, row = np.divmod(rows.astype(np.int64), chunk_rows)
     first, last = row * row_bytes // unit, ((row + 1) * row_bytes - 1) // unit
     units_per_chunk = -(-chunk_rows * row_bytes // unit)

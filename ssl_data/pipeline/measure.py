@@ -146,7 +146,7 @@ def _warm_up(spec: BuildSpec) -> None:
     pixels = edge_pixels(edge_mask(gt) | True, edge_stride=spec.edge.edge_stride)[:1]
     for block in graph_blocks(gt, pixels, spec, 1):
         for compression in COMPRESSIONS:
-            CodecTrial(compression, graphs=True).run(np.ascontiguousarray(block))
+            CodecTrial(compression, array=SSG).run(np.ascontiguousarray(block))
 
 
 @dataclass
@@ -230,11 +230,11 @@ class _Measurement:
         encoded = {}
         for name, array in arrays.items():
             tiles = list(image_chunks(array, layouts[name].chunk_shape[1]))
-            encoded[name] = self._encode(tiles, len(tiles))
+            encoded[name] = self._encode(name, tiles, len(tiles))
         blocks = _timed(graph_blocks(gt, pixels, self.spec, 1), timer, "kernel")
         num_chunks = -(-len(pixels) // chunk_rows)
         chunks = (chunk for block in blocks for chunk in row_chunks(block, chunk_rows))
-        encoded[SSG] = self._encode(chunks, num_chunks, graphs=True)
+        encoded[SSG] = self._encode(SSG, chunks, num_chunks)
         return MeasuredPatch(
             num_graphs=len(pixels),
             num_chunks=num_chunks,
@@ -244,9 +244,7 @@ class _Measurement:
             crops=tuple(draw_crop_costs(mask, self.crop, self.spec, _CROPS_PER_PATCH, self.rng)),
         )
 
-    def _encode(
-        self, chunks: Iterable[NDArray[Any]], num_chunks: int, *, graphs: bool = False
-    ) -> dict[Compression, EncodedArray]:
+    def _encode(self, array: str, chunks: Iterable[NDArray[Any]], num_chunks: int) -> dict[Compression, EncodedArray]:
         """Encode some chunks of an array, and decode them; figures are for all of its chunks.
 
         Each as soon as it is there, while it is in the processor's cache, and with the preset asked for first: as in a
@@ -255,7 +253,7 @@ class _Measurement:
         asked = self.spec.store.compression
         chosen = set(spread(num_chunks, _CHUNKS_PER_ARRAY, self.rng))
         presets = sorted(COMPRESSIONS, key=lambda preset: preset != asked)
-        trials = [CodecTrial(preset, graphs=graphs) for preset in presets]
+        trials = [CodecTrial(preset, array=array) for preset in presets]
         for place, chunk in enumerate(chunks):
             if place in chosen:
                 for trial in trials:

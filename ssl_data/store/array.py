@@ -12,7 +12,7 @@ import numpy as np
 
 from ssl_data.errors import StoreCorruptError
 from ssl_data.store.codec import codec_from_metadata
-from ssl_data.store.layout import SSG, array_metadata_path, shard_path
+from ssl_data.store.layout import array_metadata_path, shard_path
 from ssl_data.store.scratch import borrow
 from ssl_data.store.shard import ShardReader
 
@@ -60,7 +60,7 @@ class ShardedArray:
         self.chunks_per_item = math.prod(self._per_axis[1:])
         item_bytes = np.dtype(layout.dtype).itemsize
         self._chunk_bytes = math.prod(layout.chunk_shape) * item_bytes
-        self._codec = codec_from_metadata(self._inner_codecs(), item_bytes, graphs=layout.name == SSG)
+        self._codec = codec_from_metadata(self._inner_codecs(), item_bytes, array=layout.name)
         self._open: OrderedDict[int, ShardReader] = OrderedDict()
 
     def _inner_codecs(self) -> list[dict[str, Any]]:

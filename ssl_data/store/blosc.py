@@ -1,7 +1,8 @@
-"""Parts of a Blosc frame: the rows of a chunk that a crop needs, without decoding what lies between them.
+"""Blosc frames that can be read faster than by numcodecs, which writes them and reads all others.
 
-A frame is a list of blocks which are compressed independently of each other. Numcodecs writes and reads whole frames,
-but has no way to decode some blocks only.
+A frame is a list of blocks which are compressed independently of each other. Of a chunk of graphs, a crop needs some
+rows: numcodecs has no way to decode only the blocks in which they lie. Of a mask, bit shuffling puts the lowest bits of
+all bytes together, and then the other bits, which are zero: that is soon undone where it is known.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ssl_data.store import extension
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["decode_rows"]
+__all__ = ["decode_mask", "decode_rows"]
 
 
 def decode_rows(frame: memoryview, rows: NDArray[np.int32], out: NDArray[Any]) -> bool:
@@ -43,3 +44,29 @@ def decode_rows(frame: memoryview, rows: NDArray[np.int32], out: NDArray[Any]) -
     if not extension.is_compiled():
         return False
     return extension.native.decode_rows(np.frombuffer(frame, dtype=np.uint8), rows, out.view(np.uint8))
+
+
+def decode_mask(frame: memoryview, out: NDArray[Any]) -> bool:
+    """Fill a mask from its bits.
+
+    Parameters
+    ----------
+    frame : memoryview
+        A Blosc 1 frame of the whole chunk, unaltered.
+    out : (any shape)
+        C-contiguous, of one byte per value.
+
+    Returns
+    -------
+    bool
+        False where `out` is not filled, since the frame is none of LZ4 with bit shuffling, or of something else than
+        zeros and ones, or this is not compiled.
+
+    Raises
+    ------
+    RuntimeError
+        If it is no frame of a chunk of this size.
+    """
+    if not extension.is_compiled():
+        return False
+    return extension.native.decode_mask(np.frombuffer(frame, dtype=np.uint8), out.reshape(-1).view(np.uint8))

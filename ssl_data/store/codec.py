@@ -2,9 +2,10 @@
 
 Blosc and plain Zstandard decode most flipped bytes without complaint, so Blosc chunks are followed by a CRC-32C and
 Zstandard frames carry their own content checksum. Values of two bytes go through Blosc, which first puts all their
-lower bytes together and all their upper ones. Graph codes of one byte are cut into small blocks, of which a crop needs
-some (see `ssl_data.store.blosc`). With the preset "small", graph codes of one byte are stored as
-`differences` (see `ssl_data.store.gradient`); Zarr knows nothing of that step, the array's attributes describe it.
+lower bytes together and all their upper ones. With LZ4, graph codes of one byte are cut into small blocks, of which a
+crop needs some, and masks are packed to their bits (see `ssl_data.store.blosc`). With the preset "small", graph codes
+of one byte are stored as `differences` (see `ssl_data.store.gradient`); Zarr knows nothing of that step, the array's
+attributes describe it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from numcodecs.zstd import Zstd
 
 from ssl_data.config import STORED_AS_DIFFERENCES, Compression
 from ssl_data.errors import StoreCorruptError, StoreError
-from ssl_data.store.blosc import decode_rows
+from ssl_data.store.blosc import decode_mask, decode_rows
 from ssl_data.store.gradient import differences, restore
+from ssl_data.store.layout import EDGE_MASK, GT, SSG
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +36,7 @@ _GRAPH_BLOCK_BYTES = 4096
 """Of the blocks of LZ4 that graphs are cut into: six graphs; see docs/decisions/0005-lz4-by-default.md."""
 _UNSPLIT_ITEM_BYTES = 32
 """The size of their items as Blosc is told it; if that is 16 or less, it chooses the size of blocks itself."""
+_SHUFFLES = {Blosc.NOSHUFFLE: "noshuffle", Blosc.SHUFFLE: "shuffle", Blosc.BITSHUFFLE: "bitshuffle"}
 _CRC_BYTES = 4
 
 
@@ -108,14 +111,14 @@ class _BloscCodec:
     name: str
     level: int
     item_bytes: int
-    is_shuffled: bool = False
+    shuffle: int = Blosc.NOSHUFFLE
     block_bytes: int = AUTOBLOCKS
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
         codec = Blosc(
             cname=self.name,
             clevel=self.level,
-            shuffle=Blosc.SHUFFLE if self.is_shuffled else Blosc.NOSHUFFLE,
+            shuffle=self.shuffle,
             blocksize=self.block_bytes,
             typesize=self.item_bytes,
         )
@@ -131,10 +134,15 @@ class _BloscCodec:
             raise StoreCorruptError("a chunk's CRC-32C does not match")
         _check_size(int.from_bytes(body[4:8], "little"), out)  # Blosc header: the size before compression
         try:
-            if rows is None or not self.block_bytes or not decode_rows(body, rows, out):
+            if not self._decode_natively(body, out, rows):
                 decompress(body, out.reshape(-1).view("uint8"))
         except (RuntimeError, ValueError) as error:
             raise StoreCorruptError(f"a Blosc frame does not decode ({error})") from error
+
+    def _decode_natively(self, body: memoryview, out: NDArray[Any], rows: NDArray[np.int32] | None) -> bool:
+        if self.shuffle == Blosc.BITSHUFFLE:
+            return decode_mask(body, out)
+        return bool(self.block_bytes) and rows is not None and decode_rows(body, rows, out)
 
     @property
     def part_bytes(self) -> int | None:
@@ -146,7 +154,7 @@ class _BloscCodec:
             "typesize": self.item_bytes,
             "cname": self.name,
             "clevel": self.level,
-            "shuffle": "shuffle" if self.is_shuffled else "noshuffle",
+            "shuffle": _SHUFFLES[self.shuffle],
             "blocksize": self.block_bytes,
         }
         return [{"name": "blosc", "configuration": blosc}, {"name": "crc32c"}]
@@ -195,19 +203,21 @@ def _check_size(num_bytes: int, out: NDArray[Any]) -> None:
         raise StoreCorruptError(f"a chunk holds {num_bytes} bytes instead of {out.nbytes}")
 
 
-def chunk_codec(compression: Compression, item_bytes: int = 1, *, graphs: bool = False) -> ChunkCodec:
-    """The codec behind a compression preset, for values of one or two bytes; for `graphs`, or for images and masks."""
+def chunk_codec(compression: Compression, item_bytes: int = 1, *, array: str = GT) -> ChunkCodec:
+    """The codec behind a compression preset, for an array of the store with values of one or two bytes."""
     if item_bytes > 1:
         name, level = ("lz4", _LZ4_LEVEL) if compression == "fast" else ("zstd", _BLOSC_ZSTD_LEVELS[compression])
-        return _BloscCodec(name, level, item_bytes, is_shuffled=True)
+        return _BloscCodec(name, level, item_bytes, shuffle=Blosc.SHUFFLE)
     if compression == "fast":
-        in_blocks = _BloscCodec("lz4", _LZ4_LEVEL, _UNSPLIT_ITEM_BYTES, block_bytes=_GRAPH_BLOCK_BYTES)
-        return in_blocks if graphs else _BloscCodec("lz4", _LZ4_LEVEL, item_bytes)
+        if array == SSG:
+            return _BloscCodec("lz4", _LZ4_LEVEL, _UNSPLIT_ITEM_BYTES, block_bytes=_GRAPH_BLOCK_BYTES)
+        shuffle = Blosc.BITSHUFFLE if array == EDGE_MASK else Blosc.NOSHUFFLE
+        return _BloscCodec("lz4", _LZ4_LEVEL, item_bytes, shuffle=shuffle)
     codec = _ZstdCodec(level=_ZSTD_LEVELS[compression])
-    return _DifferenceCodec(codec) if graphs and compression in STORED_AS_DIFFERENCES else codec
+    return _DifferenceCodec(codec) if array == SSG and compression in STORED_AS_DIFFERENCES else codec
 
 
-def codec_from_metadata(codecs: list[dict[str, Any]], item_bytes: int = 1, *, graphs: bool = False) -> ChunkCodec:
+def codec_from_metadata(codecs: list[dict[str, Any]], item_bytes: int = 1, *, array: str = GT) -> ChunkCodec:
     """The codec that reads chunks written with these Zarr v3 codecs (``bytes`` first).
 
     Raises
@@ -217,7 +227,7 @@ def codec_from_metadata(codecs: list[dict[str, Any]], item_bytes: int = 1, *, gr
     """
     to_bytes = {"name": "bytes"} if item_bytes == 1 else {"name": "bytes", "configuration": {"endian": "little"}}
     for compression in get_args(Compression):
-        candidate = chunk_codec(compression, item_bytes, graphs=graphs)
+        candidate = chunk_codec(compression, item_bytes, array=array)
         if codecs == [to_bytes, *candidate.metadata]:
             return candidate
     raise StoreError(f"unknown chunk codecs {codecs}: the store was written by another version or another program")

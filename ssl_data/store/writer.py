@@ -112,7 +112,7 @@ def _zarr_files(layouts: Iterable[ArrayLayout], plan: StorePlan) -> dict[str, by
 
 def _codec(layout: ArrayLayout, plan: StorePlan) -> ChunkCodec:
     item_bytes = np.dtype(layout.dtype).itemsize
-    return chunk_codec(plan.spec.store.compression, item_bytes, graphs=layout.name == SSG)
+    return chunk_codec(plan.spec.store.compression, item_bytes, array=layout.name)
 
 
 def image_chunks(image: NDArray[Any], tile: int) -> Iterator[NDArray[Any]]:

@@ -12,7 +12,7 @@ from skimage import data
 from ssl_data import SSGSpec, edge_mask, edge_pixels, self_similarity_graph
 from ssl_data.errors import StoreCorruptError
 from ssl_data.store import extension
-from ssl_data.store.blosc import decode_rows
+from ssl_data.store.blosc import decode_mask, decode_rows
 from ssl_data.store.codec import chunk_codec, crc32c
 
 pytestmark = pytest.mark.skipif(not extension.is_compiled(), reason="not compiled")
@@ -26,9 +26,16 @@ def frame_of(chunk, *, block_bytes=4096, level=9, item_bytes=32, name="lz4", shu
     return bytes(codec.encode(np.ascontiguousarray(chunk)))
 
 
-def graphs(count):
+def _graphs():
     image = data.astronaut()[40:200, 150:310].copy()
-    return self_similarity_graph(image, edge_pixels(edge_mask(image))[:count], SSGSpec(), output="codes")
+    return self_similarity_graph(image, edge_pixels(edge_mask(image))[:700], SSGSpec(), output="codes")
+
+
+GRAPHS = _graphs()
+
+
+def graphs(count):
+    return GRAPHS[:count]
 
 
 def rows_of(numbers):
@@ -157,6 +164,59 @@ def test_altered_blocks_are_refused_or_read_within_their_bounds(block, place, va
     assert (guarded[[0, 2]] == 7).all()
 
 
+def mask_frame(mask, name="lz4"):
+    return memoryview(frame_of(mask, block_bytes=0, item_bytes=1, name=name, shuffle=Blosc.BITSHUFFLE))
+
+
+@given(side=st.integers(1, 40), density=st.sampled_from([0.0, 0.01, 0.2, 1.0]), seed=st.integers(0, 1000))
+def test_masks_come_from_their_bits(side, density, seed):
+    mask = np.random.default_rng(seed).random((8, side, side)) < density
+    out = np.ones_like(mask)
+    frame = mask_frame(mask)
+    assert frame[2] & 2 or decode_mask(frame, out)  # 2: stored as it is
+    assert frame[2] & 2 or (out == mask).all()
+
+
+def test_a_large_mask_of_several_blocks():
+    mask = np.random.default_rng(0).random((1024, 1024)) < 0.1
+    out = np.ones_like(mask)
+    assert decode_mask(mask_frame(mask), out)
+    assert (out == mask).all()
+
+
+@pytest.mark.parametrize("values", [np.full(4096, 2, dtype=np.uint8), np.zeros(4001, dtype=np.uint8)])
+def test_what_is_no_mask_of_bits_is_left_to_the_library(values):
+    assert not decode_mask(mask_frame(values), np.empty_like(values))
+
+
+def test_other_codecs_are_left_to_the_library():
+    mask = np.zeros(4096, dtype=np.uint8)
+    assert not decode_mask(mask_frame(mask, "zstd"), np.empty_like(mask))
+    assert not decode_mask(memoryview(frame_of(mask)), np.empty_like(mask))
+
+
+@given(place=st.integers(0, 10**6), value=st.integers(0, 255))
+def test_altered_masks_are_refused_or_read_within_their_bounds(place, value):
+    mask = np.random.default_rng(0).random(4096) < 0.1
+    frame = bytearray(mask_frame(mask))
+    frame[place % len(frame)] = value
+    guarded = np.full((3, 4096), 7, dtype=np.uint8)
+    with contextlib.suppress(RuntimeError):
+        decode_mask(memoryview(frame), guarded[1])
+    assert (guarded[[0, 2]] == 7).all()
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+@pytest.mark.parametrize("side", [25, 64])
+def test_the_codec_of_masks(side, is_compiled, monkeypatch):
+    if not is_compiled:
+        monkeypatch.setattr(extension, "native", None)
+    mask, codec = np.random.default_rng(0).random((side, side)) < 0.1, chunk_codec("fast", array="edge_mask")
+    out = np.ones_like(mask)
+    codec.decode_into(codec.encode(mask), out)
+    assert (out == mask).all()
+
+
 def test_a_frame_of_another_size_is_refused():
     chunk = graphs(60)
     with pytest.raises(RuntimeError, match="not a frame of this size"):
@@ -175,14 +235,14 @@ def test_rows_outside_of_the_chunk_are_refused(rows):
 def test_the_codec_fills_wanted_rows(compression, is_compiled, monkeypatch):
     if not is_compiled:
         monkeypatch.setattr(extension, "native", None)
-    chunk, codec, rows = graphs(300), chunk_codec(compression, graphs=True), rows_of(range(20, 300, 17))
+    chunk, codec, rows = graphs(300), chunk_codec(compression, array="ssg"), rows_of(range(20, 300, 17))
     out = np.full_like(chunk, 7)
     codec.decode_into(codec.encode(chunk), out, rows)
     assert (out[rows] == chunk[rows]).all()
 
 
 def test_what_the_checksum_does_not_cover_is_refused_by_the_codec():
-    chunk, codec = graphs(60), chunk_codec("fast", graphs=True)
+    chunk, codec = graphs(60), chunk_codec("fast", array="ssg")
     frame = bytearray(codec.encode(chunk)[:-4])
     frame[HEADER_BYTES : HEADER_BYTES + 4] = b"\xff" * 4  # the first block begins outside of the frame
     with pytest.raises(StoreCorruptError, match="Blosc frame does not decode"):

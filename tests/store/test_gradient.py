@@ -78,6 +78,6 @@ def test_the_extension_looks_at_shapes_itself(shape, side):
 def test_small_is_smaller_than_the_strongest_zstandard():
     image = data.astronaut()[64:192, 128:256].copy()
     codes = self_similarity_graph(image, edge_pixels(edge_mask(image))[:1024], SSGSpec(), output="codes")
-    small, strongest = chunk_codec("small", graphs=True), Zstd(level=22, checksum=True)
+    small, strongest = chunk_codec("small", array="ssg"), Zstd(level=22, checksum=True)
     assert len(small.encode(codes)) < 0.95 * len(strongest.encode(codes))
     assert len(small.encode(codes)) < 0.9 * len(Zstd(level=5, checksum=True).encode(codes))

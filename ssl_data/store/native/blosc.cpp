@@ -1,7 +1,11 @@
-// Reading some rows of a Blosc 1 frame (https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst) of LZ4.
+// Reading Blosc 1 frames (https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst) of LZ4: some rows of one, or a
+// mask.
 //
 // A crop needs a few graphs here and there of those in a chunk. Only the blocks in which they lie are decoded, and none
 // further than to its last wanted byte.
+//
+// A mask is bit-shuffled: a block begins with the lowest bits of all its bytes, packed, and goes on with the other bits,
+// which are zero. Eight bytes at a time are looked up by the eight bits of one.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -43,10 +47,12 @@ struct Frame {
         return block_bytes() > 0 && num_blocks() <= (length - kHeaderBytes) / kWordBytes;
     }
 
-    // Blocks of one LZ4 block each: not shuffled, and not split into one for each byte of an item.
-    bool is_plain() const {
-        const bool is_split = (flags() & kNotSplit) == 0 && bytes[3] != 1;
-        return (flags() & (kShuffled | kBitShuffled)) == 0 && flags() >> 5 == kLz4 && !is_split;
+    int item_bytes() const { return bytes[3]; }
+
+    // Blocks of one LZ4 block each, which is not split into one for each byte of an item; shuffled in this way.
+    bool is_lz4(int shuffle) const {
+        const bool is_split = (flags() & kNotSplit) == 0 && item_bytes() != 1;
+        return (flags() & (kShuffled | kBitShuffled)) == shuffle && flags() >> 5 == kLz4 && !is_split;
     }
 
     // See Lz4::decode.
@@ -83,7 +89,7 @@ Outcome decode(const Frame& frame, const Rows& rows, std::size_t row_bytes, std:
         std::memcpy(out, frame.bytes + Frame::kHeaderBytes, size);
         return Outcome::decoded;
     }
-    if (!frame.is_plain()) return Outcome::other;
+    if (!frame.is_lz4(0)) return Outcome::other;
     const std::size_t block_bytes = frame.block_bytes();
     const std::vector<std::size_t> wanted = wanted_bytes(rows, row_bytes, block_bytes, frame.num_blocks());
     for (std::size_t block = 0; block < wanted.size(); ++block) {
@@ -94,6 +100,58 @@ Outcome decode(const Frame& frame, const Rows& rows, std::size_t row_bytes, std:
     return Outcome::decoded;
 }
 
+struct Spread {
+    std::uint8_t bytes[256][8] = {};
+
+    constexpr Spread() {
+        for (int bits = 0; bits < 256; ++bits) {
+            for (int i = 0; i < 8; ++i) bytes[bits][i] = bits >> i & 1;
+        }
+    }
+};
+
+constexpr Spread kSpread;
+
+Outcome decode_bits(const Frame& frame, std::uint8_t* out, std::size_t size) {
+    if (!frame.is_whole() || frame.num_bytes() != size) return Outcome::corrupt;
+    const bool is_stored = (frame.flags() & Frame::kStored) != 0;
+    if (is_stored || !frame.is_lz4(Frame::kBitShuffled) || frame.item_bytes() != 1) return Outcome::other;
+    const std::size_t block_bytes = frame.block_bytes();
+    std::vector<std::uint8_t> shuffled(std::min(block_bytes, size));
+    for (std::size_t block = 0; block < frame.num_blocks(); ++block) {
+        const std::size_t begin = block * block_bytes, in_block = std::min(block_bytes, size - begin);
+        if (in_block % 8 != 0) return Outcome::other;  // Blosc does not shuffle such blocks
+        if (!frame.decode(block, shuffled.data(), in_block, in_block)) return Outcome::corrupt;
+        const std::uint8_t *const rest = shuffled.data() + in_block / 8, *const end = shuffled.data() + in_block;
+        std::uint8_t others = 0;
+        for (const std::uint8_t* bits = rest; bits != end; ++bits) others |= *bits;
+        if (others != 0) return Outcome::other;
+        std::uint8_t* to = out + begin;
+        for (const std::uint8_t* bits = shuffled.data(); bits != rest; ++bits, to += 8) std::memcpy(to, kSpread.bytes[*bits], 8);
+    }
+    return Outcome::decoded;
+}
+
+// Whether `work` could read the frame, without holding the interpreter meanwhile.
+template <class Work>
+bool done(const Work& work) {
+    Outcome outcome;
+    {
+        const py::gil_scoped_release release;
+        outcome = work();
+    }
+    if (outcome == Outcome::corrupt) throw std::runtime_error("not a frame of this size");
+    return outcome == Outcome::decoded;
+}
+
+bool decode_mask(const Bytes& encoded, Bytes& out) {
+    if (encoded.ndim() != 1 || out.ndim() != 1) throw std::invalid_argument("frame and out must have one dimension");
+    const Frame frame = {encoded.data(), static_cast<std::size_t>(encoded.size())};
+    std::uint8_t* to = out.mutable_data();
+    const std::size_t size = out.size();
+    return done([&] { return decode_bits(frame, to, size); });
+}
+
 bool decode_rows(const Bytes& encoded, const Rows& rows, Bytes& out) {
     const bool has_shapes = encoded.ndim() == 1 && rows.ndim() == 1 && out.ndim() == 2;
     if (!has_shapes) throw std::invalid_argument("frame and rows must have one dimension, out two");
@@ -102,18 +160,14 @@ bool decode_rows(const Bytes& encoded, const Rows& rows, Bytes& out) {
     const Frame frame = {encoded.data(), static_cast<std::size_t>(encoded.size())};
     std::uint8_t* to = out.mutable_data();
     const std::size_t row_bytes = out.shape(1), size = out.size();
-    Outcome outcome;
-    {
-        const py::gil_scoped_release release;
-        outcome = decode(frame, rows, row_bytes, to, size);
-    }
-    if (outcome == Outcome::corrupt) throw std::runtime_error("not a frame of this size");
-    return outcome == Outcome::decoded;
+    return done([&] { return decode(frame, rows, row_bytes, to, size); });
 }
 
 }  // namespace
 
 void add_blosc(py::module_& module) {
+    module.def("decode_mask", decode_mask, py::arg("frame").noconvert(), py::arg("out").noconvert(),
+               "Fill `out` with zeros and ones from a frame of bits; False if it is another one.");
     module.def("decode_rows", decode_rows, py::arg("frame").noconvert(), py::arg("rows").noconvert(),
                py::arg("out").noconvert(), "Fill rows of `out` from a frame of all; False if it is not of plain LZ4.");
 }

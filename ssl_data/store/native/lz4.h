@@ -62,10 +62,13 @@ class Lz4 {
             if (length == kLong && !extend(read, end, length)) return false;
             length += kShortestMatch;
             if (distance == 0 || distance > bytes(out, write) || length > bytes(write, stop)) return false;
-            if (bytes(write, stop) >= length + kWide) {
+            const std::size_t room = bytes(write, stop) - length;
+            if (room >= kWide) {
                 repeat(write, distance, length);
             } else {
-                for (std::size_t i = 0; i < length; ++i) write[i] = (write - distance)[i];
+                const std::size_t careful = std::min(length, kWide - room);
+                if (length > careful) repeat(write, distance, length - careful);
+                for (std::size_t i = length - careful; i < length; ++i) write[i] = (write - distance)[i];
             }
             write += length;
         }
