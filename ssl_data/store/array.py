@@ -111,13 +111,15 @@ class ShardedArray:
                     begin, end = spans[place]
                     out[begins[place] + begin : begins[place] + end] = spare[begin:end]
 
-    def row_blocks(self, first: int, rows: NDArray[np.integer[Any]]) -> Iterator[tuple[slice, int, NDArray[Any]]]:
+    def row_blocks(
+        self, first: int, rows: NDArray[np.int32]
+    ) -> Iterator[tuple[slice, NDArray[np.int32], NDArray[Any]]]:
         """The chunks that hold the rows ``first + rows`` of a two-dimensional array, one at a time.
 
         Parameters
         ----------
         first : int
-        rows : integer (n,)
+        rows : int32 (n,)
             Ascending, at least one; all in one shard. What lies between the first and the last is read with them,
             but only chunks in which one of them lies are decoded.
 
@@ -125,8 +127,8 @@ class ShardedArray:
         ------
         span : slice
             Of `rows`: those in this chunk.
-        offset : int
-            Number of the chunk's first row, counted as `rows` are.
+        rows_of_block : int32 (m,)
+            Where in the chunk they lie.
         block : (chunk_rows, columns)
             The chunk; overwritten by the next. Only these rows of it are sure to be there.
         """
@@ -139,11 +141,11 @@ class ShardedArray:
             block = self._as_chunk(buffer)
             outs = [block if begin < end else None for begin, end in pairwise(bounds)]
             wanted = [
-                (rows[begin:end] - offset).astype(np.int32)
+                rows[begin:end] - np.int32(offset)
                 for (begin, end), offset in zip(pairwise(bounds), offsets, strict=True)
             ]
             for place in self.shard(shard).decode(chunks, outs, wanted):
-                yield slice(bounds[place], bounds[place + 1]), offsets[place], block
+                yield slice(bounds[place], bounds[place + 1]), wanted[place], block
 
     def _as_chunk(self, buffer: NDArray[np.uint8]) -> NDArray[Any]:
         return buffer.view(self.layout.dtype).reshape(self.layout.chunk_shape)
@@ -162,13 +164,13 @@ class ShardedArray:
             self.shard(shard).read(range(first, first + 1), [image])
             return image
         with borrow(self._chunk_bytes) as buffer:
-            chunk = self._as_chunk(buffer)
+            chunk = self._as_chunk(buffer)[0]
             for tile_row in tile_rows:
                 first = local * self.chunks_per_item + tile_row * tiles_per_row + tile_cols.start
-                run = range(first, first + len(tile_cols))
-                for place in self.shard(shard).decode(run, [chunk] * len(run)):
-                    corner = (tile_row * tile - window.top, tile_cols[place] * tile - window.left)
-                    _paste(chunk[0], corner, image)
+                run, top = range(first, first + len(tile_cols)), tile_row * tile - window.top
+                wanted = np.arange(max(-top, 0), min(shape[0] - top, tile), dtype=np.int32)
+                for place in self.shard(shard).decode(run, [chunk] * len(run), [wanted] * len(run)):
+                    _paste(chunk, (top, tile_cols[place] * tile - window.left), image)
         return image
 
 

@@ -28,7 +28,7 @@ def decode_rows(frame: memoryview, rows: NDArray[np.int32], out: NDArray[Any]) -
         A Blosc 1 frame of the whole chunk, unaltered.
     rows : int32 (m,)
         The wanted rows, ascending.
-    out : (n, columns)
+    out : (n, ...)
         C-contiguous. Rows that are not wanted may hold anything afterwards.
 
     Returns
@@ -43,7 +43,8 @@ def decode_rows(frame: memoryview, rows: NDArray[np.int32], out: NDArray[Any]) -
     """
     if not extension.is_compiled():
         return False
-    return extension.native.decode_rows(np.frombuffer(frame, dtype=np.uint8), rows, out.view(np.uint8))
+    rows_of_bytes = out.reshape(len(out), -1).view(np.uint8)
+    return extension.native.decode_rows(np.frombuffer(frame, dtype=np.uint8), rows, rows_of_bytes)
 
 
 def decode_mask(frame: memoryview, out: NDArray[Any]) -> bool:

@@ -142,7 +142,7 @@ class _BloscCodec:
     def _decode_natively(self, body: memoryview, out: NDArray[Any], rows: NDArray[np.int32] | None) -> bool:
         if self.shuffle == Blosc.BITSHUFFLE:
             return decode_mask(body, out)
-        return bool(self.block_bytes) and rows is not None and decode_rows(body, rows, out)
+        return rows is not None and len(rows) < len(out) and decode_rows(body, rows, out)
 
     @property
     def part_bytes(self) -> int | None:

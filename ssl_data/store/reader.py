@@ -247,21 +247,23 @@ class Store:
             self._arrays[SSG].read_rows(int(self._starts[index]) + first, codes)
         return codes
 
-    def code_blocks(self, index: int, rows: NDArray[np.integer[Any]]) -> Iterator[tuple[slice, int, NDArray[Any]]]:
+    def code_blocks(
+        self, index: int, rows: NDArray[np.int32]
+    ) -> Iterator[tuple[slice, NDArray[np.int32], NDArray[Any]]]:
         """Graph codes of some edge pixels of a patch, chunk by chunk as they are stored.
 
         Parameters
         ----------
         index : int
-        rows : integer (n,)
+        rows : int32 (n,)
             Numbers of the edge pixels among those that have a graph, ascending.
 
         Yields
         ------
         span : slice
             Which of `rows` the block holds.
-        offset : int
-            The number of the block's first edge pixel: the codes of ``rows[span]`` are ``block[rows[span] - offset]``.
+        rows_of_block : int32 (m,)
+            Where in the block they lie: the codes of ``rows[span]`` are ``block[rows_of_block]``.
         block : uint8 or uint16 (chunk_rows, K)
             Overwritten by the next. Only these rows of it are sure to be there.
         """

@@ -101,8 +101,8 @@ def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: ND
     if plan.is_a_run:
         store.read_codes(plan.index, int(rows[0]), int(rows[-1]) + 1, out=out)
         return
-    for span, offset, block in store.code_blocks(plan.index, rows):
-        turn_graphs(block, rows[span] - np.int32(offset), out, places[span], plan.turn)
+    for span, rows_of_block, block in store.code_blocks(plan.index, rows):
+        turn_graphs(block, rows_of_block, out, places[span], plan.turn)
     if len(computed):
         turned = np.ascontiguousarray(plan.turn.image(image))
         pixels = np.stack([plan.pixels.row[computed], plan.pixels.col[computed]], axis=1)

@@ -34,11 +34,16 @@ struct Turn {
     T* out;
 };
 
+// Neighbours that stay neighbours are copied at once: a crop takes a run of graphs from each row of the patch.
 template <class T>
 void copy(const Turn<T>& problem) {
-    for (std::size_t index = 0; index < problem.count; ++index) {
-        std::memcpy(problem.out + problem.places[index] * problem.num_columns,
-                    problem.graphs + problem.rows[index] * problem.num_columns, problem.num_columns * sizeof(T));
+    const std::int32_t *rows = problem.rows, *places = problem.places;
+    for (std::size_t begin = 0, end; begin < problem.count; begin = end) {
+        for (end = begin + 1; end < problem.count; ++end) {
+            if (rows[end] != rows[end - 1] + 1 || places[end] != places[end - 1] + 1) break;
+        }
+        std::memcpy(problem.out + places[begin] * problem.num_columns, problem.graphs + rows[begin] * problem.num_columns,
+                    (end - begin) * problem.num_columns * sizeof(T));
     }
 }
 
