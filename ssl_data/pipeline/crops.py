@@ -101,14 +101,19 @@ def _chunks_decoded(rows: NDArray[np.int32], layout: ArrayLayout, compression: C
     item_bytes = np.dtype(layout.dtype).itemsize
     chunk_rows, num_columns = layout.chunk_shape
     row_bytes = num_columns * item_bytes
-    unit = chunk_codec(compression, item_bytes, array=SSG).part_bytes or chunk_rows * row_bytes
+    chunk_bytes = chunk_rows * row_bytes
+    part_bytes = min(chunk_codec(compression, item_bytes, array=SSG).part_bytes or chunk_bytes, chunk_bytes)
+    begins = np.arange(0, chunk_bytes, part_bytes)
+    sizes = np.diff(begins, append=chunk_bytes)
     chunk, row = np.divmod(rows.astype(np.int64), chunk_rows)
-    first, last = row * row_bytes // unit, ((row + 1) * row_bytes - 1) // unit
-    units_per_chunk = -(-chunk_rows * row_bytes // unit)
-    touched = np.zeros((int(chunk.max(initial=-1)) + 1) * units_per_chunk + 1, dtype=np.int64)
-    np.add.at(touched, chunk * units_per_chunk + first, 1)
-    np.add.at(touched, chunk * units_per_chunk + last + 1, -1)
-    return int(np.count_nonzero(np.cumsum(touched))) * unit / (chunk_rows * row_bytes)
+    first, last = row * row_bytes // part_bytes, ((row + 1) * row_bytes - 1) // part_bytes
+    # One is added where the parts of a row begin, and taken away behind them.
+    num_chunks = int(chunk.max(initial=-1)) + 1
+    changes = np.zeros(num_chunks * len(sizes) + 1, dtype=np.int64)
+    np.add.at(changes, chunk * len(sizes) + first, 1)
+    np.add.at(changes, chunk * len(sizes) + last + 1, -1)
+    is_decoded = np.cumsum(changes)[:-1].reshape(num_chunks, len(sizes)) > 0
+    return int(is_decoded.sum(axis=0) @ sizes) / chunk_bytes
 
 
 def _tiles_share(layout: ArrayLayout, window: Window, patch_size: int) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import google_crc32c
+import numcodecs.blosc
 import numpy as np
 from numcodecs.blosc import AUTOBLOCKS, Blosc, decompress
 from numcodecs.zstd import Zstd
@@ -29,11 +30,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ChunkCodec", "chunk_codec", "codec_from_metadata", "crc32c"]
 
+# With threads, Blosc puts the blocks of a frame in the order in which they are done, another one each time. The workers
+# of a build and of a loader have a core each anyway. (Zarr sets the same.)
+numcodecs.blosc.use_threads = False
+
 _ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 12}
 _BLOSC_ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 7}  # Zstandard's own levels 1 and 13
 _LZ4_LEVEL = 9  # of Blosc: smaller than its default of 5 by 7 %, and read faster
 _GRAPH_BLOCK_BYTES = 4096
-"""Of the blocks of LZ4 that graphs are cut into: six graphs; see docs/decisions/0005-lz4-by-default.md."""
+"""Of the blocks of LZ4 that graphs are cut into: six graphs; see docs/decisions/0015-blocks-of-graphs.md."""
 _UNSPLIT_ITEM_BYTES = 32
 """The size of their items as Blosc is told it; if that is 16 or less, it chooses the size of blocks itself."""
 _SHUFFLES = {Blosc.NOSHUFFLE: "noshuffle", Blosc.SHUFFLE: "shuffle", Blosc.BITSHUFFLE: "bitshuffle"}
@@ -199,6 +204,8 @@ def _zstd_content_size(frame: bytes | memoryview) -> int:
 
 
 def _check_size(num_bytes: int, out: NDArray[Any]) -> None:
+    if not out.flags.c_contiguous:
+        raise ValueError("out must be C-contiguous")
     if num_bytes != out.nbytes:
         raise StoreCorruptError(f"a chunk holds {num_bytes} bytes instead of {out.nbytes}")
 

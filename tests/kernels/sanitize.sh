@@ -15,6 +15,7 @@ unset CFLAGS LDFLAGS
 # The interpreter is not instrumented, so the runtime has to be loaded before it; Python's own leaks are not ours.
 LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)"
 export LD_PRELOAD
+export PYTHONMALLOC=malloc # Python's own allocator would hide what lies behind small objects
 export ASAN_OPTIONS=detect_leaks=0:strict_string_checks=1
 export UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONPATH="$build/lib" PYTHONSAFEPATH=1 # not the package in this folder

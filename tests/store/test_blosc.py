@@ -206,17 +206,6 @@ def test_altered_masks_are_refused_or_read_within_their_bounds(place, value):
     assert (guarded[[0, 2]] == 7).all()
 
 
-@pytest.mark.parametrize("is_compiled", [True, False])
-@pytest.mark.parametrize("side", [25, 64])
-def test_the_codec_of_masks(side, is_compiled, monkeypatch):
-    if not is_compiled:
-        monkeypatch.setattr(extension, "native", None)
-    mask, codec = np.random.default_rng(0).random((side, side)) < 0.1, chunk_codec("fast", array="edge_mask")
-    out = np.ones_like(mask)
-    codec.decode_into(codec.encode(mask), out)
-    assert (out == mask).all()
-
-
 def test_a_frame_of_another_size_is_refused():
     chunk = graphs(60)
     with pytest.raises(RuntimeError, match="not a frame of this size"):
@@ -228,17 +217,6 @@ def test_rows_outside_of_the_chunk_are_refused(rows):
     chunk = graphs(60)
     with pytest.raises(ValueError, match="rows must lie in out"):
         decode_rows(memoryview(frame_of(chunk)), np.array(rows, dtype=np.int32), np.empty_like(chunk))
-
-
-@pytest.mark.parametrize("compression", ["fast", "balanced", "small"])
-@pytest.mark.parametrize("is_compiled", [True, False])
-def test_the_codec_fills_wanted_rows(compression, is_compiled, monkeypatch):
-    if not is_compiled:
-        monkeypatch.setattr(extension, "native", None)
-    chunk, codec, rows = graphs(300), chunk_codec(compression, array="ssg"), rows_of(range(20, 300, 17))
-    out = np.full_like(chunk, 7)
-    codec.decode_into(codec.encode(chunk), out, rows)
-    assert (out[rows] == chunk[rows]).all()
 
 
 def test_what_the_checksum_does_not_cover_is_refused_by_the_codec():

@@ -1,5 +1,7 @@
 """Compression of one chunk."""
 
+import subprocess
+import sys
 from typing import get_args
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from ssl_data.config import Compression
 from ssl_data.errors import StoreCorruptError, StoreError
+from ssl_data.store import extension
 from ssl_data.store.codec import chunk_codec, codec_from_metadata
 
 PRESETS = get_args(Compression)
@@ -14,9 +17,17 @@ PRESETS = get_args(Compression)
 
 @pytest.fixture(params=[np.uint8, np.uint16], ids=["one byte", "two bytes"])
 def chunk(request):
-    random = np.random.default_rng(0)
-    values = random.normal(-10, 20, size=(64, 625)).clip(0, 255)
-    return (values if request.param == np.uint8 else 16 * values).astype(request.param)
+    chunk = values(64)
+    return chunk if request.param == np.uint8 else 16 * chunk.astype(np.uint16)
+
+
+def values(rows):
+    """Such a chunk, of one byte per value."""
+    return np.random.default_rng(0).normal(-10, 20, size=(rows, 625)).clip(0, 255).astype(np.uint8)
+
+
+compiled = pytest.param(True, marks=pytest.mark.skipif(not extension.is_compiled(), reason="not compiled"))
+both = pytest.mark.parametrize("is_compiled", [compiled, False], ids=["C++", "numcodecs"])
 
 
 def codec_for(preset, chunk):
@@ -99,3 +110,43 @@ def test_metadata_names_the_codec(preset):
 def test_codecs_without_a_checksum_or_unknown_are_refused(codecs):
     with pytest.raises(StoreError, match="codec"):
         codec_from_metadata(codecs)
+
+
+@pytest.mark.parametrize("compression", ["fast", "balanced", "small"])
+@both
+def test_the_codec_fills_wanted_rows(compression, is_compiled, monkeypatch):
+    if not is_compiled:
+        monkeypatch.setattr(extension, "native", None)
+    chunk, codec, rows = values(300), chunk_codec(compression, array="ssg"), np.arange(20, 300, 17, dtype=np.int32)
+    out = np.full_like(chunk, 7)
+    codec.decode_into(codec.encode(chunk), out, rows)
+    assert (out[rows] == chunk[rows]).all()
+
+
+@both
+@pytest.mark.parametrize("side", [25, 64])
+def test_the_codec_of_masks(side, is_compiled, monkeypatch):
+    if not is_compiled:
+        monkeypatch.setattr(extension, "native", None)
+    mask, codec = np.random.default_rng(0).random((side, side)) < 0.1, chunk_codec("fast", array="edge_mask")
+    out = np.ones_like(mask)
+    codec.decode_into(codec.encode(mask), out)
+    assert (out == mask).all()
+
+
+def test_a_view_that_is_not_contiguous_is_not_filled_in_vain():
+    codec, chunk = chunk_codec("fast", array="ssg"), values(64)
+    with pytest.raises(ValueError, match="contiguous"):
+        codec.decode_into(codec.encode(chunk), np.empty((128, 625), dtype=np.uint8)[::2], np.arange(3, dtype=np.int32))
+
+
+def test_the_same_bytes_also_where_nothing_else_has_told_blosc_to_do_without_threads():
+    script = """
+import numpy as np
+from ssl_data.store import extension
+from ssl_data.store.codec import chunk_codec
+chunk = np.random.default_rng(0).normal(-10, 20, size=(1024, 625)).clip(0, 255).astype(np.uint8)
+codec = chunk_codec("fast", array="ssg")
+print(len({codec.encode(chunk) for _ in range(50)}))
+"""
+    assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "1"

@@ -13,6 +13,10 @@
 #include <stdexcept>
 #include <vector>
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the pixels of a word are found in the order of the bytes in memory"
+#endif
+
 namespace py = pybind11;
 
 namespace ssg {

@@ -39,12 +39,13 @@ struct Frame {
     int flags() const { return bytes[2]; }
     std::size_t num_bytes() const { return little_endian(bytes + 4); }
     std::size_t block_bytes() const { return little_endian(bytes + 8); }
-    std::size_t num_blocks() const { return (num_bytes() + block_bytes() - 1) / block_bytes(); }
+    std::size_t num_blocks() const { return num_bytes() / block_bytes() + (num_bytes() % block_bytes() != 0); }
 
     bool is_whole() const {
         if (length < kHeaderBytes || little_endian(bytes + 12) != length) return false;
         if ((flags() & kStored) != 0) return length == kHeaderBytes + num_bytes();
-        return block_bytes() > 0 && num_blocks() <= (length - kHeaderBytes) / kWordBytes;
+        if (block_bytes() == 0 || block_bytes() > num_bytes()) return false;
+        return num_blocks() <= (length - kHeaderBytes) / kWordBytes;
     }
 
     int item_bytes() const { return bytes[3]; }
