@@ -33,7 +33,7 @@ def _kind(value: object) -> object:
     return value.dtype if isinstance(value, Tensor) else type(value).__name__
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SSGBatch:
     """The self-similarity graphs of the edge pixels of a batch of images.
 
@@ -55,7 +55,7 @@ class SSGBatch:
     """Integer (N,): its row in that image."""
     col: Tensor
     """Integer (N,): its column."""
-    extent: tuple[int, int, int] = field(init=False, repr=False)
+    extent: tuple[int, int, int] = field(init=False)
     """Largest image, row and col, -1 where there are no edge pixels.
 
     Known from the beginning, they need not be read back from an accelerator, which would make it wait.
@@ -77,6 +77,11 @@ class SSGBatch:
             require(index.shape == (len(graphs),), name, f"have shape ({len(graphs)},)", tuple(index.shape))
             require(index.device == graphs.device, name, f"lie on {graphs.device}", index.device)
         object.__setattr__(self, "extent", self._find_extent())
+
+    def __repr__(self) -> str:
+        kind = "values" if self.codes is None else "codes"
+        dtype = str(self.graphs.dtype).removeprefix("torch.")
+        return f"<SSGBatch: {len(self)} graphs of {self.num_positions} {dtype} {kind} on {self.graphs.device}>"
 
     def _find_extent(self) -> tuple[int, int, int]:
         if not len(self):

@@ -36,6 +36,10 @@ def sample(number, *, num_pixels=3, num_positions=25, side=8):
     }
 
 
+def test_a_batch_is_shown_in_a_line():
+    assert repr(sample(0)["ssg"]) == "<SSGBatch: 3 graphs of 25 uint8 codes on cpu>"
+
+
 def batch_of(num_pixels=4, num_positions=9, **changes):
     index = torch.arange(num_pixels)
     fields = {
