@@ -125,8 +125,12 @@ class LocalTarget(LocalSource):
         if news is None:
             place.unlink(missing_ok=True)
         else:
-            place.with_suffix(".new").write_bytes(news)
-            place.with_suffix(".new").replace(place)
+            unfinished = place.with_suffix(".new")
+            try:
+                unfinished.write_bytes(news)
+                unfinished.replace(place)
+            finally:  # it may have found the disk full
+                unfinished.unlink(missing_ok=True)
 
     def sweep(self, work: str) -> None:
         """See `Target.sweep`; the lock of the folder is ours, and stays."""

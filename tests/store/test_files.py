@@ -3,6 +3,7 @@
 import pytest
 
 from ssl_data.store.files import AtomicFile, write_atomic
+from ssl_data.store.local_target import LocalTarget
 
 
 def test_the_name_appears_with_the_whole_content(tmp_path):
@@ -28,3 +29,10 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
         write_atomic(path, "not bytes", tmp_path)  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_news_that_cannot_be_told_leave_nothing(tmp_path):
+    (tmp_path / ".build" / "progress.json" / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"progress\.json"):
+        LocalTarget(tmp_path).tell(".build", "progress.json", b"news")
+    assert [path.name for path in (tmp_path / ".build").iterdir()] == ["progress.json"]
