@@ -60,6 +60,10 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     typer.echo(f"ssl-data: warning: {message}", err=True)
 
 
+_EXIT_OF_AN_INTERRUPT = 130
+"""What Typer makes of an interrupt that reaches it, as one outside of the work itself does."""
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -94,6 +98,8 @@ def main() -> None:
     except OSError as error:  # disk full, permissions, ...
         typer.echo(f"ssl-data: error: {explain_os_error(error)}", err=True)
         sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code != _EXIT_OF_AN_INTERRUPT:
+            raise
         typer.echo("ssl-data: interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
