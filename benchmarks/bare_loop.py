@@ -103,9 +103,9 @@ class BareLoop:
         for run in runs([num_bytes for _, num_bytes in places], LocalFile.most_bytes):
             first = places[run.start][0]
             parts = [
-                (offset - first, offset - first + num_bytes - self._checksum_bytes)
-                for place, (offset, num_bytes) in enumerate(places)
-                if place in run and read.decoded[place]
+                (places[place][0] - first, sum(places[place]) - first - self._checksum_bytes)
+                for place in run
+                if read.decoded[place]
             ]
             yield _Step(descriptor, first, sum(places[run[-1]]) - first, parts, read.chunk_bytes)
 

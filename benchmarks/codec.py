@@ -21,7 +21,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numcodecs import blosc
 from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 from PIL import Image
@@ -367,7 +366,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = benchmark_parser("codec", __doc__).parse_args(arguments)
     rounds = options.rounds or (1 if options.tiny else _ROUNDS)
     paths = photographs(options.images)[: 1 if options.tiny else None]
-    blosc.use_threads = False
     sample = load(paths, _TINY_ROWS if options.tiny else _ROWS)
     rows = measure(sample, rounds, tiny=options.tiny)
     epoch = [row for row in rows if "," not in row["codec"]]

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import torch
-from numcodecs import blosc
 from torch.utils.data import DataLoader
 
 import ssl_data
@@ -234,7 +233,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.rounds = options.rounds or (1 if options.tiny else _ROUNDS)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    blosc.use_threads = False
     near, computed, files = [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

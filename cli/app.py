@@ -103,3 +103,7 @@ def main() -> None:
             raise
         typer.echo("ssl-data: interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
+    finally:
+        # All is done or dropped. While Python ends it takes handlers away, and a signal would replace the exit code.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)

@@ -47,12 +47,11 @@ def turn_graphs(
     The same as ``out[places] = turn.graphs(graphs[rows])``, which is what happens without the compiled extension or
     with the environment variable ``SSL_DATA_BACKEND`` at "numpy"; in one pass where it is compiled.
     """
-    backend = backend_of_environment()
-    if native is None or backend == "numpy":
+    if not use_native():
         out[places] = turn.graphs(graphs[rows])
         return
     columns = None if turn.is_identity else _columns(turn, out.shape[1])
-    native.turn_graphs(graphs, rows, places, columns, out, backend == "native-portable")
+    native.turn_graphs(graphs, rows, places, columns, out, backend_of_environment() == "native-portable")
 
 
 def unit_range(image: NDArray[np.uint8], turn: Dihedral, out: NDArray[np.float32]) -> None:

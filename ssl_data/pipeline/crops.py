@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_data.config import Compression
 from ssl_data.geometry.positions import Dihedral, Window, interior_window
 from ssl_data.kernels.sample import sample_pixels
+from ssl_data.pipeline.codec_trial import COMPRESSIONS
 from ssl_data.store.codec import chunk_codec
 from ssl_data.store.layout import SSG, array_layouts
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ssl_data.config import BuildSpec
+    from ssl_data.config import BuildSpec, Compression
     from ssl_data.store.layout import ArrayLayout
 
 __all__ = ["Crop", "CropCost", "crop_cost", "draw_crop_costs"]
@@ -91,7 +91,7 @@ def crop_cost(mask: NDArray[np.bool_], window: Window, crop: Crop, spec: BuildSp
         num_graphs=len(pixels.row),
         num_computed=len(pixels.computed),
         num_chunks_read=int(needed[-1] - needed[0]) + 1 if len(needed) else 0,
-        chunks_decoded={name: _chunks_decoded(pixels.rows, graphs, name) for name in get_args(Compression)},
+        chunks_decoded={name: _chunks_decoded(pixels.rows, graphs, name) for name in COMPRESSIONS},
         shares={name: _tiles_share(layout, window, side) for name, layout in layouts.items()},
     )
 

@@ -183,6 +183,7 @@ def _loading(sums: Sums, crop: Crop) -> Loading:
     count = max(len(crops), 1)
     num_graphs = sum(cost.num_graphs for _, cost in crops) / count
     num_computed = sum(cost.num_computed for _, cost in crops) / count
+    decoded = {name: sum(cost.chunks_decoded[name] for _, cost in crops) / count for name in COMPRESSIONS}
     kernel = sums.kernel_seconds_per_graph
     return Loading(
         crop_size=crop.size,
@@ -193,10 +194,7 @@ def _loading(sums: Sums, crop: Crop) -> Loading:
             for compression in COMPRESSIONS
         },
         read_seconds={
-            compression: sum(cost.chunks_decoded[compression] for _, cost in crops)
-            / count
-            * sums.decode_seconds_per_chunk(compression)
-            + num_computed * kernel
+            compression: decoded[compression] * sums.decode_seconds_per_chunk(compression) + num_computed * kernel
             for compression in COMPRESSIONS
         },
         compute_seconds=num_graphs * kernel + sums.mask_seconds_per_patch * (crop.size / side) ** 2,

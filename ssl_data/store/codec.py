@@ -96,7 +96,7 @@ class _ZstdCodec:
         out: NDArray[Any],
         rows: NDArray[np.int32] | None = None,  # noqa: ARG002
     ) -> None:
-        _check_size(_zstd_content_size(encoded), out)
+        _check_out(_zstd_content_size(encoded), out)
         try:
             Zstd().decode(encoded, out.reshape(-1).view("uint8"))
         except (RuntimeError, ValueError) as error:
@@ -137,7 +137,7 @@ class _BloscCodec:
         body, checksum = view[:-_CRC_BYTES], view[-_CRC_BYTES:]
         if len(view) <= _CRC_BYTES or crc32c(body) != checksum:
             raise StoreCorruptError("a chunk's CRC-32C does not match")
-        _check_size(int.from_bytes(body[4:8], "little"), out)  # Blosc header: the size before compression
+        _check_out(int.from_bytes(body[4:8], "little"), out)  # Blosc header: the size before compression
         try:
             if not self._decode_natively(body, out, rows):
                 decompress(body, out.reshape(-1).view("uint8"))
@@ -203,7 +203,7 @@ def _zstd_content_size(frame: bytes | memoryview) -> int:
     return int.from_bytes(frame[first : first + num_bytes], "little") + (256 if size_flag == 1 else 0)
 
 
-def _check_size(num_bytes: int, out: NDArray[Any]) -> None:
+def _check_out(num_bytes: int, out: NDArray[Any]) -> None:
     if not out.flags.c_contiguous:
         raise ValueError("out must be C-contiguous")
     if num_bytes != out.nbytes:

@@ -143,7 +143,6 @@ def test_a_view_that_is_not_contiguous_is_not_filled_in_vain():
 def test_the_same_bytes_also_where_nothing_else_has_told_blosc_to_do_without_threads():
     script = """
 import numpy as np
-from ssl_data.store import extension
 from ssl_data.store.codec import chunk_codec
 chunk = np.random.default_rng(0).normal(-10, 20, size=(1024, 625)).clip(0, 255).astype(np.uint8)
 codec = chunk_codec("fast", array="ssg")

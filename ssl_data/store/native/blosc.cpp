@@ -41,13 +41,15 @@ struct Frame {
     std::size_t block_bytes() const { return little_endian(bytes + 8); }
     std::size_t num_blocks() const { return num_bytes() / block_bytes() + (num_bytes() % block_bytes() != 0); }
 
-    bool is_whole() const {
-        if (length < kHeaderBytes || little_endian(bytes + 12) != length) return false;
-        if ((flags() & kStored) != 0) return length == kHeaderBytes + num_bytes();
+    // Whether the header fits the frame, and what the frame holds has this size.
+    bool is_whole(std::size_t size) const {
+        if (length < kHeaderBytes || little_endian(bytes + 12) != length || num_bytes() != size) return false;
+        if (is_stored()) return length == kHeaderBytes + num_bytes();
         if (block_bytes() == 0 || block_bytes() > num_bytes()) return false;
         return num_blocks() <= (length - kHeaderBytes) / kWordBytes;
     }
 
+    bool is_stored() const { return (flags() & kStored) != 0; }
     int item_bytes() const { return bytes[3]; }
 
     // Blocks of one LZ4 block each, which is not split into one for each byte of an item; shuffled in this way.
@@ -85,8 +87,8 @@ std::vector<std::size_t> wanted_bytes(const Rows& rows, std::size_t row_bytes, s
 enum class Outcome { decoded, corrupt, other };
 
 Outcome decode(const Frame& frame, const Rows& rows, std::size_t row_bytes, std::uint8_t* out, std::size_t size) {
-    if (!frame.is_whole() || frame.num_bytes() != size) return Outcome::corrupt;
-    if ((frame.flags() & Frame::kStored) != 0) {
+    if (!frame.is_whole(size)) return Outcome::corrupt;
+    if (frame.is_stored()) {
         std::memcpy(out, frame.bytes + Frame::kHeaderBytes, size);
         return Outcome::decoded;
     }
@@ -114,9 +116,8 @@ struct Spread {
 constexpr Spread kSpread;
 
 Outcome decode_bits(const Frame& frame, std::uint8_t* out, std::size_t size) {
-    if (!frame.is_whole() || frame.num_bytes() != size) return Outcome::corrupt;
-    const bool is_stored = (frame.flags() & Frame::kStored) != 0;
-    if (is_stored || !frame.is_lz4(Frame::kBitShuffled) || frame.item_bytes() != 1) return Outcome::other;
+    if (!frame.is_whole(size)) return Outcome::corrupt;
+    if (frame.is_stored() || !frame.is_lz4(Frame::kBitShuffled) || frame.item_bytes() != 1) return Outcome::other;
     const std::size_t block_bytes = frame.block_bytes();
     std::vector<std::uint8_t> shuffled(std::min(block_bytes, size));
     for (std::size_t block = 0; block < frame.num_blocks(); ++block) {
