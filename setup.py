@@ -13,7 +13,7 @@ def extension(name: str, folder: str) -> Pybind11Extension:
     return Pybind11Extension(
         name,
         sorted(map(str, Path(folder).glob("*.cpp"))),
-        depends=sorted(map(str, Path(folder).glob("*.h"))),
+        depends=sorted(map(str, Path("ssl_data").glob("*/native/*.h"))),
         cxx_std=17,
         # No -march: a wheel runs on every machine. The source files for newer processors say so themselves. GCC 12
         # suspects its own intrinsics, which pass undefined operands on purpose.

@@ -13,6 +13,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "unlocked.h"
+
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the pixels of a word are found in the order of the bytes in memory"
 #endif
@@ -147,7 +149,7 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
     std::size_t count = 0, num_stored = 0;
     int total = 0;
     {
-        const py::gil_scoped_release release;
+        const ssl_data::Unlocked unlocked;
         const bool is_empty = taken.top >= taken.bottom || taken.left >= taken.right;
         const int top = is_empty ? 0 : taken.top, bottom = is_empty ? 0 : taken.bottom;
         total = mask.count_rows(0, top);
@@ -174,7 +176,7 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
     std::int32_t *row_of = row.mutable_data(), *col_of = col.mutable_data(), *graph_of = rows.mutable_data();
     std::int32_t *place_of = places.mutable_data(), *computed_of = computed.mutable_data();
     {
-        const py::gil_scoped_release release;
+        const ssl_data::Unlocked unlocked;
         // Backwards, the places are found from the last pixel on, but stored graphs are listed as they lie in the patch.
         const bool is_backwards = transpose ? vflip : hflip;
         std::size_t stored_at = is_backwards ? num_stored : 0, computed_at = 0;
@@ -206,7 +208,7 @@ void mark_pixels(const Array<std::int32_t>& row, const Array<std::int32_t>& col,
         require(y[i] >= 0 && y[i] < height && x[i] >= 0 && x[i] < width, "pixels must lie in out");
     }
     float* values = out.mutable_data();
-    const py::gil_scoped_release release;
+    const ssl_data::Unlocked unlocked;
     std::fill(values, values + height * width, 0.0F);
     for (py::ssize_t i = 0; i < row.size(); ++i) values[y[i] * width + x[i]] = 1.0F;
 }

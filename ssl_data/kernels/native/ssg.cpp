@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "image.h"
+#include "unlocked.h"
 
 namespace py = pybind11;
 
@@ -163,7 +164,7 @@ class Kernel {
         if (count == 0) return;
         const Box box = bounding_box(problem.pixels, count, height, width);
         const std::uint8_t* bytes = image.data();
-        const py::gil_scoped_release release;
+        const ssl_data::Unlocked unlocked;
         const PreparedImage prepared(bytes, height, width, box, geometry_, backend_.planar);
         problem.image = prepared.image();
         run_threads(backend_, problem, count, num_threads);

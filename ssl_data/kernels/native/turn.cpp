@@ -13,6 +13,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "unlocked.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -140,7 +142,7 @@ void turn_graphs(const Array<T>& graphs, const Array<std::int32_t>& rows, const 
         require(all_below(order, out.shape(1)), "columns must lie in graphs");
         problem.columns = order.data();
     }
-    const py::gil_scoped_release release;
+    const ssl_data::Unlocked unlocked;
     run(problem, portable);
 }
 
@@ -158,7 +160,7 @@ void unit_range(const Array<std::uint8_t>& image, bool hflip, bool vflip, bool t
     const std::ptrdiff_t outer = transpose ? right : down, inner = transpose ? down : right;
     const std::uint8_t* corner = image.data() + (vflip ? 3 * (height - 1) * width : 0) + (hflip ? 3 * (width - 1) : 0);
     float* to = out.mutable_data();
-    const py::gil_scoped_release release;
+    const ssl_data::Unlocked unlocked;
     const std::ptrdiff_t plane = out.shape(1) * out.shape(2);
     for (std::ptrdiff_t y = 0; y < out.shape(1); ++y) {
         const std::uint8_t* from = corner + y * outer;

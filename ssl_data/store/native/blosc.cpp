@@ -15,6 +15,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "../../kernels/native/unlocked.h"
 #include "lz4.h"
 
 namespace py = pybind11;
@@ -139,7 +140,7 @@ template <class Work>
 bool done(const Work& work) {
     Outcome outcome;
     {
-        const py::gil_scoped_release release;
+        const Unlocked unlocked;
         outcome = work();
     }
     if (outcome == Outcome::corrupt) throw std::runtime_error("not a frame of this size");

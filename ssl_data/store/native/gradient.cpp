@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "../../kernels/native/unlocked.h"
+
 namespace py = pybind11;
 
 namespace ssl_data {
@@ -30,7 +32,7 @@ void restore(py::array_t<std::uint8_t, py::array::c_style>& graphs, std::size_t 
     }
     std::uint8_t* first = graphs.mutable_data();
     const std::size_t count = graphs.shape(0);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     for (std::size_t index = 0; index < count; ++index) restore_graph(first + index * side * side, side);
 }
 
