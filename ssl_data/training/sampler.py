@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["PatchSampler", "Shuffle"]
 
@@ -27,9 +28,9 @@ _SHARDS_PER_BLOCK = 64
 class PatchSampler(Sampler[list[int]]):
     """A ``batch_sampler`` for `torch.utils.data.DataLoader`.
 
-    The order is a pure function of (store, seed, epoch, world_size). Over all ranks, every patch is visited once an
-    epoch, and all ranks have the same number of batches. Patches of one image are spread over the epoch ("full"), or
-    over blocks of 64 shards ("block"), which keeps reads from a remote store local.
+    The order is a pure function of (store, indices, seed, epoch, world_size). Over all ranks, every patch is visited
+    once an epoch, and all ranks have the same number of batches. Patches of one image are spread over the epoch
+    ("full"), or over blocks of 64 shards ("block"), which keeps reads from a remote store local.
 
     Parameters
     ----------
@@ -44,6 +45,9 @@ class PatchSampler(Sampler[list[int]]):
         None: in the order of the store.
     drop_last : bool
         Leave out the patches that do not fill a batch on every rank; otherwise the last two batches are smaller.
+    indices : int (n,), optional
+        The patches that are visited, in any order, each once; all where not given. So some can be kept for validation:
+        `Store.source_indices` tells which patches are of one image.
 
     Raises
     ------
@@ -58,7 +62,7 @@ class PatchSampler(Sampler[list[int]]):
     place again.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options by keyword
         self,
         store: str | Path | Store,
         batch_size: int,
@@ -68,6 +72,7 @@ class PatchSampler(Sampler[list[int]]):
         world_size: int = 1,
         shuffle: Shuffle | None = "full",
         drop_last: bool = False,
+        indices: ArrayLike | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be >= 1, got {batch_size}")
@@ -76,8 +81,9 @@ class PatchSampler(Sampler[list[int]]):
         if shuffle is not None and shuffle not in get_args(Shuffle):
             raise ConfigError(f"shuffle must be 'block', 'full' or None, got {shuffle!r}")
         store = store if isinstance(store, Store) else open_store(store)
-        self._images = store.source_indices
-        self._shards = store.shard_indices
+        self._indices = _visited(indices, store.num_patches)
+        self._images = store.source_indices[self._indices]
+        self._shards = store.shard_indices[self._indices]
         self._fingerprint: str = store.attributes["fingerprint"]
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
@@ -142,10 +148,11 @@ class PatchSampler(Sampler[list[int]]):
     def _order(self) -> NDArray[np.int64]:
         random = np.random.default_rng((self._seed, self._epoch))
         if self._shuffle == "full":
-            return spread_order(self._images, random)
+            return self._indices[spread_order(self._images, random)]
         if self._shuffle == "block":
-            return block_order(self._images, self._shards, shards_per_block=_SHARDS_PER_BLOCK, random=random)
-        return np.arange(len(self._images), dtype=np.int64)
+            order = block_order(self._images, self._shards, shards_per_block=_SHARDS_PER_BLOCK, random=random)
+            return self._indices[order]
+        return self._indices
 
     def state_dict(self, *, num_batches: int | None = None) -> dict[str, Any]:
         """Where the epoch is: a few numbers and strings, the same on every rank.
@@ -175,7 +182,7 @@ class PatchSampler(Sampler[list[int]]):
         Raises
         ------
         ConfigError
-            If the state belongs to another store, seed, batch size, world size or kind of shuffle.
+            If the state belongs to another store, choice of patches, seed, batch size, world size or kind of shuffle.
         """
         for name, value in self._identity().items():
             if state.get(name) != value:
@@ -187,9 +194,28 @@ class PatchSampler(Sampler[list[int]]):
     def _identity(self) -> dict[str, Any]:
         return {
             "store": self._fingerprint,
+            "patches": hashlib.sha256(self._indices.astype("<i8").tobytes()).hexdigest(),
             "seed": self._seed,
             "batch_size": self._batch_size,
             "world_size": self._world_size,
             "shuffle": self._shuffle,
             "drop_last": self._drop_last,
         }
+
+
+def _visited(indices: ArrayLike | None, num_patches: int) -> NDArray[np.int64]:
+    """The patches that are visited, ascending: int64 (n,)."""
+    if indices is None:
+        return np.arange(num_patches, dtype=np.int64)
+    given = np.asarray(indices)
+    if given.size == 0:
+        raise ConfigError("indices must name at least one patch")
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise ConfigError(f"indices must be a list of integers, got {given.dtype} of shape {given.shape}")
+    ascending: NDArray[np.int64] = np.sort(given).astype(np.int64)
+    if not 0 <= ascending[0] <= ascending[-1] < num_patches:
+        raise ConfigError(f"indices must lie in 0 .. {num_patches - 1}, got {ascending[0]} .. {ascending[-1]}")
+    (again,) = np.nonzero(np.diff(ascending) == 0)
+    if len(again):
+        raise ConfigError(f"indices must not repeat a patch, got {ascending[again[0]]} more than once")
+    return ascending

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,25 @@ def test_ranks_share_every_epoch(many, batch_size, world_size, order, epoch):
         assert dealt[: many.num_patches] == whole
         assert len(dealt) == max(many.num_patches, len(ranks[0]) * world_size)
         assert dealt[many.num_patches :] == whole[: len(dealt) - many.num_patches]
+
+
+@given(batch_size=batch_sizes, world_size=worlds, order=orders, epoch=epochs, data=st.data())
+def test_only_chosen_patches_are_visited_each_once(many, batch_size, world_size, order, epoch, data):
+    chosen = data.draw(st.lists(st.integers(0, many.num_patches - 1), min_size=1, unique=True), label="indices")
+    ranks = samplers(many, batch_size, world_size, {**order, "indices": chosen, "drop_last": False}, epoch)
+    batches = [list(sampler) for sampler in ranks]
+    assert {len(own) for own in batches} == {len(ranks[0])}
+    visited = [index for own in batches for batch in own for index in batch]
+    assert set(visited) == set(chosen)
+    assert len(visited) == max(len(chosen), len(ranks[0]) * world_size)
+    again = samplers(many, batch_size, world_size, {**order, "indices": chosen[::-1], "drop_last": False}, epoch)
+    assert [list(sampler) for sampler in again] == batches
+
+
+def test_choosing_all_patches_is_choosing_none(many):
+    named = PatchSampler(many, 5, seed=3, indices=range(many.num_patches))
+    named.load_state_dict(PatchSampler(many, 5, seed=3).state_dict())
+    assert list(named) == list(PatchSampler(many, 5, seed=3))
 
 
 @given(batch_size=batch_sizes, world_size=worlds, order=orders, epoch=epochs)
@@ -156,7 +176,13 @@ def test_seeds_differ_and_no_shuffle_is_the_order_of_the_store(store):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"seed": 2}, "seed"), ({"world_size": 2}, "world_size"), ({"shuffle": "block"}, "shuffle"), ({}, "batch_size")],
+    [
+        ({"indices": [0, 2]}, "patches"),
+        ({"seed": 2}, "seed"),
+        ({"world_size": 2}, "world_size"),
+        ({"shuffle": "block"}, "shuffle"),
+        ({}, "batch_size"),
+    ],
 )
 def test_a_state_of_another_order_is_refused(store, change, message):
     state = PatchSampler(store, 2).state_dict()
@@ -183,8 +209,18 @@ def test_a_state_of_something_else_is_refused(store):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"rank": 2, "world_size": 2}, "rank 2 of 2"), ({"shuffle": "some"}, "shuffle must be"), ({"rank": -1}, "rank")],
+    [
+        ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
+        ({"shuffle": "some"}, "shuffle must be"),
+        ({"rank": -1}, "rank"),
+        ({"indices": []}, "at least one patch"),
+        ({"indices": [True, False]}, "integers, got bool"),
+        ({"indices": [[0], [1]]}, "shape (2, 1)"),
+        ({"indices": [0, -1]}, "-1 .. 0"),
+        ({"indices": [99]}, "indices must lie in 0 .. "),
+        ({"indices": [2, 1, 2]}, "got 2 more than once"),
+    ],
 )
 def test_values_out_of_range_are_refused(store, options, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         PatchSampler(store, 2, **options)
