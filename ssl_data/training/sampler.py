@@ -85,6 +85,7 @@ class PatchSampler(Sampler[list[int]]):
         self._images = store.source_indices[self._indices]
         self._shards = store.shard_indices[self._indices]
         self._fingerprint: str = store.attributes["fingerprint"]
+        self._indices_sha256 = hashlib.sha256(self._indices.astype("<i8").tobytes()).hexdigest()
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
         self._epoch = 0
@@ -194,7 +195,7 @@ class PatchSampler(Sampler[list[int]]):
     def _identity(self) -> dict[str, Any]:
         return {
             "store": self._fingerprint,
-            "patches": hashlib.sha256(self._indices.astype("<i8").tobytes()).hexdigest(),
+            "patches": self._indices_sha256,
             "seed": self._seed,
             "batch_size": self._batch_size,
             "world_size": self._world_size,
