@@ -15,9 +15,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads and l
 from importlib.util import find_spec
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from ssl_data.testing import repeated_store, tiny_store
+
+# Speed belongs to benchmarks: a machine that is busy for a moment must not fail a test.
+hypothesis.settings.register_profile("ssl_data", deadline=None)
+hypothesis.settings.load_profile("ssl_data")
 
 SHARED = Path(os.environ.get("SSL_DATA_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 """Golden values and photographs that lie beside the project, not in it."""

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     from ssl_data.geometry.positions import Dihedral
 
-__all__ = ["turn_graphs", "unit_range"]
+__all__ = ["turn_graphs", "turned_columns", "unit_range"]
 
 
 @cache
-def _columns(turn: Dihedral, num_positions: int) -> NDArray[np.uint16]:
-    """For each column of a turned graph, the column it comes from."""
+def turned_columns(turn: Dihedral, num_positions: int) -> NDArray[np.uint16] | None:
+    """For each column of a turned graph, the column it comes from: uint16 (K,); None where they stay as they are."""
+    if turn.is_identity:
+        return None
     columns: NDArray[np.uint16] = turn.graphs(np.arange(num_positions, dtype=np.uint16)[None])[0]
     return columns
 
@@ -50,7 +52,7 @@ def turn_graphs(
     if not use_native():
         out[places] = turn.graphs(graphs[rows])
         return
-    columns = None if turn.is_identity else _columns(turn, out.shape[1])
+    columns = turned_columns(turn, out.shape[1])
     native.turn_graphs(graphs, rows, places, columns, out, backend_of_environment() == "native-portable")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ssl_data.config import Compression
 from ssl_data.pipeline.rates import StageTimer
+from ssl_data.store.blocks import block_table
 from ssl_data.store.codec import chunk_codec
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ class CodecTrial:
         codec = chunk_codec(self.compression, chunk.itemsize, array=self._array)
         with self._timer.stage("encode"):
             encoded = codec.encode(chunk)
+            table = block_table(encoded, chunk.nbytes, codec.part_bytes)
         out = np.ones_like(chunk)  # touched: a loader has its memory already
         with self._timer.stage("decode"):
             codec.decode_into(encoded, out)
-        self._num_bytes += len(encoded)
+        self._num_bytes += len(encoded) + len(table)
 
     def result(self, times: float) -> EncodedArray:
         """For so many times the chunks tried."""

@@ -42,7 +42,7 @@ class CropCost:
     num_computed: int
     """Graphs of them that are not read."""
     num_chunks_read: int
-    """Of ``ssg``: from the first to the last one needed."""
+    """Of ``ssg``: from the first to the last one needed; a local store may be read in parts of them."""
     chunks_decoded: Mapping[Compression, float]
     """Of these, what is decoded: some chunks, and with some compressions only parts of them."""
     shares: Mapping[str, float]

@@ -40,7 +40,7 @@ class Loading:
     num_computed: float
     """Graphs near the crop's border, computed anew although a store is there."""
     num_bytes: Mapping[Compression, float]
-    """Read from the store."""
+    """Read from an object store, in whole chunks; of a local store with "fast", crops read some blocks of them."""
     read_seconds: Mapping[Compression, float]
     """To decode the graphs, and compute those near the border, one core."""
     compute_seconds: float

@@ -1,6 +1,21 @@
 import numpy as np
 from numpy.typing import NDArray
 
+has_crc32c: bool
+
+def crc32c(data: NDArray[np.uint8]) -> int: ...
 def restore(graphs: NDArray[np.uint8], side: int) -> None: ...
 def decode_rows(frame: NDArray[np.uint8], rows: NDArray[np.int32], out: NDArray[np.uint8]) -> bool: ...
 def decode_mask(frame: NDArray[np.uint8], out: NDArray[np.uint8]) -> bool: ...
+def block_table(frame: NDArray[np.uint8], block_bytes: int) -> bytes: ...
+def gather_rows(
+    file: int,
+    chunks: NDArray[np.uint64],
+    tables: int,
+    chunk_rows: int,
+    block_bytes: int,
+    rows: NDArray[np.int32],
+    places: NDArray[np.int32],
+    columns: NDArray[np.uint16] | None,
+    out: NDArray[np.uint8],
+) -> tuple[int, str]: ...

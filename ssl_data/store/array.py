@@ -83,7 +83,7 @@ class ShardedArray:
         reader = self._open.pop(number, None)
         if reader is None:
             file = self._source.open(shard_path(self.layout.name, number, len(self.layout.shape)))
-            reader = ShardReader(file, math.prod(self._per_axis), self._codec)
+            reader = ShardReader(file, math.prod(self._per_axis), self._codec, self._chunk_bytes)
         self._open[number] = reader
         if len(self._open) > _OPEN_SHARDS:
             self._open.popitem(last=False)  # closed when the last user lets go of it
@@ -146,6 +146,24 @@ class ShardedArray:
             ]
             for place in self.shard(shard).decode(chunks, outs, wanted):
                 yield slice(bounds[place], bounds[place + 1]), wanted[place], block
+
+    def gather_rows(
+        self,
+        first: int,
+        rows: NDArray[np.int32],
+        out: NDArray[Any],
+        places: NDArray[np.int32],
+        columns: NDArray[np.uint16] | None,
+    ) -> bool:
+        """Fill ``out[places]`` with the rows ``first + rows`` of a two-dimensional array, their columns reordered.
+
+        The rows ascend, at least one, and lie in one shard; see `ShardReader.gather` for the rest.
+        """
+        chunk_rows = self.layout.chunk_shape[0]
+        shard, local = divmod(first, self.layout.shard_shape[0])
+        chunks = range((local + int(rows[0])) // chunk_rows, (local + int(rows[-1])) // chunk_rows + 1)
+        shift = local - chunks.start * chunk_rows
+        return self.shard(shard).gather(chunks, rows + np.int32(shift) if shift else rows, out, places, columns)
 
     def _as_chunk(self, buffer: NDArray[np.uint8]) -> NDArray[Any]:
         return buffer.view(self.layout.dtype).reshape(self.layout.chunk_shape)

@@ -41,6 +41,7 @@ class CachedFile:
     """
 
     most_bytes = RemoteFile.most_bytes
+    descriptor = None
 
     def __init__(self, file: RemoteFile, cache: PieceCache, prefix: str) -> None:
         self.name = file.name

@@ -21,6 +21,7 @@ from numcodecs.zstd import Zstd
 
 from ssl_data.config import STORED_AS_DIFFERENCES, Compression
 from ssl_data.errors import StoreCorruptError, StoreError
+from ssl_data.store import extension
 from ssl_data.store.blosc import decode_mask, decode_rows
 from ssl_data.store.gradient import differences, restore
 from ssl_data.store.layout import EDGE_MASK, GT, SSG
@@ -47,7 +48,8 @@ _CRC_BYTES = 4
 
 def crc32c(data: bytes | memoryview) -> bytes:
     """CRC-32C (RFC 3720) of some bytes, little-endian as in Zarr's ``crc32c`` codec."""
-    checksum: int = google_crc32c.value(np.frombuffer(data, dtype=np.uint8))
+    array = np.frombuffer(data, dtype=np.uint8)
+    checksum: int = extension.native.crc32c(array) if extension.has_crc32c() else google_crc32c.value(array)
     return checksum.to_bytes(_CRC_BYTES, "little")
 
 

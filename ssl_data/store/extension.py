@@ -7,9 +7,14 @@ try:
 except ImportError:  # it is optional: without a compiler everything works, only slower
     native = None  # type: ignore[assignment]
 
-__all__ = ["is_compiled", "native"]
+__all__ = ["has_crc32c", "is_compiled", "native"]
 
 
 def is_compiled() -> bool:
     """Whether compiled code is there."""
     return native is not None
+
+
+def has_crc32c() -> bool:
+    """Whether compiled code computes CRC-32C, for which it needs instructions of the processor."""
+    return native is not None and native.has_crc32c

@@ -30,12 +30,12 @@ class LocalFile:
 
     def __init__(self, path: Path) -> None:
         self.name = path
-        self._descriptor = -1
+        self.descriptor = -1
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise ObjectMissingError.of(path) from None
-        self.num_bytes = os.fstat(self._descriptor).st_size
+        self.num_bytes = os.fstat(self.descriptor).st_size
 
     def read(self, offset: int, num_bytes: int) -> memoryview:
         """See `ByteFile.read`."""
@@ -47,7 +47,7 @@ class LocalFile:
         """See `ByteFile.read_into`."""
         done = 0
         while done < len(out):  # one call returns at most 2 GiB, and may be cut short by a signal
-            count = os.preadv(self._descriptor, [out[done:]], offset + done)
+            count = os.preadv(self.descriptor, [out[done:]], offset + done)
             if not count:
                 raise StoreCorruptError(f"{self.name} ends at byte {offset + done}; run `ssl-data verify`")
             done += count
@@ -57,9 +57,9 @@ class LocalFile:
 
     def close(self) -> None:
         """See `ByteFile.close`."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def __del__(self) -> None:
         self.close()

@@ -271,6 +271,37 @@ class Store:
             self._check_rows(index, int(rows[0]), int(rows[-1]) + 1)
             yield from self._arrays[SSG].row_blocks(int(self._starts[index]), rows)
 
+    def gather_codes(
+        self,
+        index: int,
+        rows: NDArray[np.int32],
+        out: NDArray[Any],
+        places: NDArray[np.int32],
+        columns: NDArray[np.uint16] | None = None,
+    ) -> bool:
+        """Put graph codes of some edge pixels of a patch where they are wanted, reading as little else as possible.
+
+        Parameters
+        ----------
+        index : int
+        rows : int32 (n,)
+            Numbers of the edge pixels among those that have a graph, ascending.
+        out : uint8 (N, K)
+            C-contiguous. ``out[places]`` is filled; other rows stay as they are.
+        places : int32 (n,)
+        columns : uint16 (K,), optional
+            For each column of `out`, the stored column it comes from; as they are where not given.
+
+        Returns
+        -------
+        bool
+            False where they are not filled, since this store cannot be read so: use `code_blocks`.
+        """
+        if not len(rows):
+            return True
+        self._check_rows(index, int(rows[0]), int(rows[-1]) + 1)
+        return self._arrays[SSG].gather_rows(int(self._starts[index]), rows, out, places, columns)
+
     def _check_rows(self, index: int, first: int, stop: int) -> None:
         count = int(self._counts[self._check(index)])
         if not 0 <= first <= stop <= count:

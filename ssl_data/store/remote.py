@@ -66,6 +66,7 @@ class RemoteFile:
 
     most_bytes = sys.maxsize
     """Each request takes its time, whatever it is for."""
+    descriptor = None
 
     def __init__(self, source: RemoteSource, path: str, num_bytes: int) -> None:
         self.name = source.name(path)

@@ -1,7 +1,8 @@
 """One shard file of Zarr's ``sharding_indexed`` codec: chunks end to end, then an index, then the index's checksum.
 
 The index holds (offset, size) as little-endian uint64 for every chunk in row-major order; both are 2^64 - 1 for a chunk
-that was never written. Chunks are written here in index order, so that neighbours can be read in one request.
+that was never written. Chunks are written here in index order, so that neighbours can be read in one request. Where
+chunks are cut into blocks, their block tables lie between the last chunk and the index (see `ssl_data.store.blocks`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ssl_data.errors import StoreCorruptError
+from ssl_data.store import extension
+from ssl_data.store.blocks import block_table, table_bytes
 from ssl_data.store.codec import crc32c
 from ssl_data.store.scratch import borrow
 
@@ -28,6 +31,8 @@ __all__ = ["ShardReader", "ShardWriter", "index_bytes", "runs"]
 _MISSING = np.uint64(2**64 - 1)
 _INDEX_DTYPE = np.dtype("<u8")
 _CHECKSUM_BYTES = 4
+_UNDIVIDED = "undivided"
+"""What compiled code says of a chunk that has no blocks since Blosc has stored it as it is."""
 
 
 def index_bytes(num_chunks: int) -> int:
@@ -51,6 +56,7 @@ class ShardWriter:
         self._file = file
         self._codec = codec
         self._index = np.full((num_chunks, 2), _MISSING, dtype=_INDEX_DTYPE)
+        self._tables: list[bytes] = []
         self._sha256 = hashlib.sha256()
         self._next_chunk = 0
         self.num_bytes = 0
@@ -63,11 +69,12 @@ class ShardWriter:
         self._index[chunk] = self.num_bytes, len(encoded)
         self._next_chunk = chunk + 1
         self._append(encoded)
+        self._tables.append(block_table(encoded, values.nbytes, self._codec.part_bytes))
 
     def finish(self) -> str:
-        """Append the index; return the SHA-256 (hexadecimal) of the whole file."""
+        """Append block tables and index; return the SHA-256 (hexadecimal) of the whole file."""
         index = self._index.tobytes()
-        self._append(index + crc32c(index))
+        self._append(b"".join(self._tables) + index + crc32c(index))
         return self._sha256.hexdigest()
 
     def _append(self, content: bytes) -> None:
@@ -96,6 +103,8 @@ class ShardReader:
         Open; may be shared by forked processes, as this object may.
     num_chunks : int
     codec : ChunkCodec
+    chunk_bytes : int
+        Size of a chunk before compression.
 
     Raises
     ------
@@ -103,10 +112,12 @@ class ShardReader:
         If the file is missing, too short, or its index altered.
     """
 
-    def __init__(self, file: ByteFile, num_chunks: int, codec: ChunkCodec) -> None:
+    def __init__(self, file: ByteFile, num_chunks: int, codec: ChunkCodec, chunk_bytes: int) -> None:
         self.path = file.name
         self._file = file
         self._codec = codec
+        self._chunk_bytes = chunk_bytes
+        self._table_bytes = table_bytes(chunk_bytes, codec.part_bytes)
         self._num_chunks = num_chunks
         self._index: NDArray[np.uint64] | None = self._read_index()
 
@@ -122,8 +133,12 @@ class ShardReader:
             self._forget_index()
             raise StoreCorruptError(f"{self.path} is truncated or its index was altered; run `ssl-data verify`")
         index = np.frombuffer(bytes(tail[:num_bytes]), dtype=_INDEX_DTYPE).reshape(self._num_chunks, 2)
-        written = index[index[:, 0] != _MISSING]
-        if len(written) and int((written[:, 0] + written[:, 1]).max()) > start:
+        is_written = index[:, 0] != _MISSING
+        written = index[is_written]
+        # Of the chunks that are written, the how manieth each is, and with it its table.
+        self._ranks: NDArray[np.int32] = np.cumsum(is_written, dtype=np.int32) - np.int32(1)
+        self._first_table = start - len(written) * self._table_bytes
+        if len(written) and int((written[:, 0] + written[:, 1]).max()) > self._first_table:
             self._forget_index()
             raise StoreCorruptError(f"the index of {self.path} points outside the file; run `ssl-data verify`")
         return index
@@ -133,6 +148,21 @@ class ShardReader:
         self._index = None
         num_bytes = self._index_bytes + _CHECKSUM_BYTES
         self._file.forget(max(self._file.num_bytes - num_bytes, 0), num_bytes)
+
+    def _places(self, chunks: range) -> NDArray[np.uint64]:
+        """Offset and size of some chunks which follow each other: uint64 (n, 2)."""
+        if self._index is None:
+            self._index = self._read_index()
+        places = self._index[chunks.start : chunks.stop]
+        missing = np.flatnonzero(places[:, 0] == _MISSING)
+        if len(missing):
+            self._forget_index()
+            chunk = chunks[int(missing[0])]
+            raise StoreCorruptError(f"chunk {chunk} of {self.path} was never written; run `ssl-data verify`")
+        return places
+
+    def _faulty(self, chunk: int, fault: object) -> StoreCorruptError:
+        return StoreCorruptError(f"chunk {chunk} of {self.path}: {fault}; run `ssl-data verify`")
 
     def decode(
         self,
@@ -164,13 +194,7 @@ class ShardReader:
         """
         if not chunks:
             return
-        if self._index is None:
-            self._index = self._read_index()
-        places = self._index[chunks.start : chunks.stop].tolist()
-        for chunk, (offset, _) in zip(chunks, places, strict=True):
-            if offset == _MISSING:
-                self._forget_index()
-                raise StoreCorruptError(f"chunk {chunk} of {self.path} was never written; run `ssl-data verify`")
+        places = self._places(chunks).tolist()
         for run in runs([num_bytes for _, num_bytes in places], self._file.most_bytes):
             first = min(places[place][0] for place in run)
             with borrow(max(sum(places[place]) for place in run) - first) as buffer:
@@ -185,14 +209,65 @@ class ShardReader:
                         self._codec.decode_into(encoded, out, None if rows is None else rows[place])
                     except StoreCorruptError as error:
                         self._file.forget(offset, num_bytes)
-                        message = f"chunk {chunks[place]} of {self.path}: {error}; run `ssl-data verify`"
-                        raise StoreCorruptError(message) from error
+                        raise self._faulty(chunks[place], error) from error
                     yield place
 
     def read(self, chunks: range, outs: Sequence[NDArray[Any]]) -> None:
         """The same at once, for all of them."""
         for _ in self.decode(chunks, outs):
             pass
+
+    def gather(
+        self,
+        chunks: range,
+        rows: NDArray[np.int32],
+        out: NDArray[Any],
+        places: NDArray[np.int32],
+        columns: NDArray[np.uint16] | None,
+    ) -> bool:
+        """Fill ``out[places]`` with ``chunks[rows][:, columns]``, reading only the blocks in which the rows lie.
+
+        Parameters
+        ----------
+        chunks : range
+            A run of chunks, with rows of as many bytes as `out`.
+        rows, places : int32 (m,)
+            Rows, ascending, counted from the first of the chunks; where each goes.
+        out : (N, K)
+            C-contiguous; other rows stay as they are.
+        columns : uint16 (K,), optional
+            For each column of `out`, the column it comes from; as they are where not given.
+
+        Returns
+        -------
+        bool
+            False where `out` is not filled, since this is no local file, a chunk is not cut into blocks, or there is
+            no compiled code for them on this machine.
+
+        Raises
+        ------
+        StoreCorruptError
+            Naming file and chunk, if a chunk was never written or does not decode.
+        """
+        descriptor, block_bytes = self._file.descriptor, self._codec.part_bytes
+        if descriptor is None or block_bytes is None or not self._table_bytes or not extension.has_crc32c():
+            return False
+        place, trouble = extension.native.gather_rows(
+            descriptor,
+            self._places(chunks),
+            self._first_table + int(self._ranks[chunks.start]) * self._table_bytes,
+            self._chunk_bytes // out.shape[1],
+            block_bytes,
+            rows,
+            places,
+            columns,
+            out,
+        )
+        if trouble == _UNDIVIDED:
+            return False
+        if trouble:
+            raise self._faulty(chunks[place], trouble)
+        return True
 
     def close(self) -> None:
         """Close the file; reading afterwards fails."""

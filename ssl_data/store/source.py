@@ -46,6 +46,11 @@ class ByteFile(Protocol):
         """More than this is better read in several pieces, each used before the next is read."""
         ...
 
+    @property
+    def descriptor(self) -> int | None:
+        """Of an open local file, from which compiled code may read; None for what is none."""
+        ...
+
     def read(self, offset: int, num_bytes: int) -> bytes | memoryview:
         """Exactly `num_bytes` bytes from byte `offset` on.
 

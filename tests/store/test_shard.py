@@ -12,6 +12,7 @@ from ssl_data.store.local import LocalFile
 from ssl_data.store.shard import ShardReader, ShardWriter
 
 NUM_CHUNKS = 6
+CHUNK_BYTES = 20
 WRITTEN = (0, 1, 3, 4)
 
 
@@ -31,7 +32,7 @@ def shard(tmp_path):
 
 
 def open_shard(path):
-    return ShardReader(LocalFile(path), NUM_CHUNKS, chunk_codec("balanced"))
+    return ShardReader(LocalFile(path), NUM_CHUNKS, chunk_codec("balanced"), CHUNK_BYTES)
 
 
 def test_a_run_of_chunks_is_read_at_once(shard):

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.utils.data import DataLoader
@@ -91,7 +91,6 @@ SHAPES = st.tuples(st.integers(0, 5), st.integers(1, 30))
 
 
 @given(codes=arrays(np.uint8, SHAPES) | arrays(np.uint16, SHAPES, elements=st.integers(0, 4095)))
-@settings(deadline=None)
 def test_codes_are_decoded_as_in_numpy(codes):
     codes[:, 0] = 255
     index = torch.arange(len(codes))
@@ -193,7 +192,6 @@ def test_from_images_errors():
 
 
 @given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=5))
-@settings(deadline=None)
 def test_collate_keeps_every_row_with_its_image(counts):
     samples = [sample(number, num_pixels=count) for number, count in enumerate(counts)]
     batch = collate(samples)

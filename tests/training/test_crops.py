@@ -183,7 +183,7 @@ def test_exact_crops_equal_computing_everything_on_the_crop(photos, num_draws, b
 @pytest.mark.parametrize("border", ["exact", "interior", "cached"])
 @pytest.mark.parametrize(("boundary", "edge_stride", "load_stride"), CASES)
 @given(data=st.data())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_all_fields_belong_to_the_same_crop(photos, boundary, edge_stride, load_stride, border, data):
     store = photos(boundary, edge_stride, lq_scale=4)
     one = draw(

@@ -65,7 +65,7 @@ options = st.one_of(st.just({}), workers)
     after=options,
     data=st.data(),
 )
-@settings(max_examples=15, deadline=None, phases=[Phase.reuse, Phase.generate])  # shrinking would take minutes
+@settings(max_examples=15, phases=[Phase.reuse, Phase.generate])  # shrinking would take minutes
 def test_goes_on_with_the_next_sample(many, order, batch_size, epoch, before, after, data):
     """At any batch, with another number of workers, whatever the first ones had fetched ahead."""
     sampler = PatchSampler(many, batch_size, seed=SEED, **order)

@@ -74,7 +74,7 @@ def _one_thread():
     extra=st.tuples(st.integers(0, 9), st.integers(0, 9)),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_ssd_equals_the_reference(search_radius, window_radius, stride, boundary, extra, seed):
     """On integers both are exact, so that equality is exact, too; pixels are in any order, some twice."""
     stride = stride if search_radius % stride == 0 else 1

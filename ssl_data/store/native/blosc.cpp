@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "../../kernels/native/unlocked.h"
-#include "lz4.h"
+#include "frame.h"
 
 namespace py = pybind11;
 
@@ -25,52 +25,6 @@ namespace {
 
 using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
 using Rows = py::array_t<std::int32_t, py::array::c_style>;
-
-std::uint32_t little_endian(const std::uint8_t* bytes) {
-    return bytes[0] | bytes[1] << 8 | bytes[2] << 16 | std::uint32_t{bytes[3]} << 24;
-}
-
-struct Frame {
-    static constexpr std::size_t kHeaderBytes = 16, kWordBytes = 4;
-    static constexpr int kShuffled = 0x01, kStored = 0x02, kBitShuffled = 0x04, kNotSplit = 0x10, kLz4 = 1;
-
-    const std::uint8_t* bytes;
-    std::size_t length;
-
-    int flags() const { return bytes[2]; }
-    std::size_t num_bytes() const { return little_endian(bytes + 4); }
-    std::size_t block_bytes() const { return little_endian(bytes + 8); }
-    std::size_t num_blocks() const { return num_bytes() / block_bytes() + (num_bytes() % block_bytes() != 0); }
-
-    // Whether the header fits the frame, and what the frame holds has this size.
-    bool is_whole(std::size_t size) const {
-        if (length < kHeaderBytes || little_endian(bytes + 12) != length || num_bytes() != size) return false;
-        if (is_stored()) return length == kHeaderBytes + num_bytes();
-        if (block_bytes() == 0 || block_bytes() > num_bytes()) return false;
-        return num_blocks() <= (length - kHeaderBytes) / kWordBytes;
-    }
-
-    bool is_stored() const { return (flags() & kStored) != 0; }
-    int item_bytes() const { return bytes[3]; }
-
-    // Blocks of one LZ4 block each, which is not split into one for each byte of an item; shuffled in this way.
-    bool is_lz4(int shuffle) const {
-        const bool is_split = (flags() & kNotSplit) == 0 && item_bytes() != 1;
-        return (flags() & (kShuffled | kBitShuffled)) == shuffle && flags() >> 5 == kLz4 && !is_split;
-    }
-
-    // See Lz4::decode.
-    bool decode(std::size_t block, std::uint8_t* out, std::size_t size, std::size_t wanted) const {
-        const std::size_t first = little_endian(bytes + kHeaderBytes + kWordBytes * block);
-        if (first > length || length - first < kWordBytes) return false;
-        const std::uint8_t* from = bytes + first + kWordBytes;
-        const std::size_t encoded = little_endian(bytes + first);
-        if (encoded > length - first - kWordBytes) return false;
-        if (encoded != size) return Lz4::decode(from, from + encoded, out, size, wanted);
-        std::memcpy(out, from, wanted);  // it would not have become smaller
-        return true;
-    }
-};
 
 // For each block, how many of its bytes are wanted, counted from its first.
 std::vector<std::size_t> wanted_bytes(const Rows& rows, std::size_t row_bytes, std::size_t block_bytes, std::size_t count) {

@@ -1,0 +1,293 @@
+// Graphs here and there in a shard file, of whose chunks only those blocks are read, checked and decoded in which they lie.
+//
+// A chunk is a Blosc 1 frame of LZ4 blocks (see blosc.cpp). Its block table, which lies in the shard behind the chunks,
+// says where each block ends and what its checksum is; FORMAT.md describes it. All that a sample needs is done in one
+// call, without Python: read, compare, decode, put in place.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../../kernels/native/turn.h"
+#include "../../kernels/native/unlocked.h"
+#include "crc32c.h"
+#include "frame.h"
+#include "lz4.h"
+
+namespace py = pybind11;
+
+namespace ssl_data {
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+constexpr std::size_t kEntryBytes = 8, kCrcBytes = 4;
+// Blocks with no more than so much between them are read at once: copying that costs less than asking twice.
+constexpr std::size_t kGapBytes = 4 << 10;
+// What is read at once stays in the core's cache until it is decoded.
+constexpr std::size_t kMostBytes = 256 << 10;
+
+enum class Trouble { none, undivided, cut_off, bad_table, bad_checksum, bad_block, system };
+
+std::string describe(Trouble trouble) {
+    switch (trouble) {
+        case Trouble::none: return "";
+        case Trouble::undivided: return "undivided";
+        case Trouble::cut_off: return "the file ends before it does";
+        case Trouble::bad_table: return "its block table was altered";
+        case Trouble::bad_checksum: return "a block's CRC-32C does not match";
+        default: return "a block does not decode";
+    }
+}
+
+// (end, checksum) of each block of a chunk, then the table's own checksum.
+class BlockTable {
+   public:
+    BlockTable(const std::uint8_t* bytes, std::size_t num_blocks) : bytes_(bytes), num_blocks_(num_blocks) {}
+
+    static std::size_t size(std::size_t num_blocks) { return num_blocks * kEntryBytes + kCrcBytes; }
+
+    // Whether it is as it was written, and its blocks are in order and lie within a frame of this size.
+    Trouble check(std::size_t frame_bytes, std::size_t block_bytes) const {
+        const std::size_t own = num_blocks_ * kEntryBytes;
+        if (Crc32c::of(bytes_, own) != little_endian(bytes_ + own)) return Trouble::bad_table;
+        if (end(num_blocks_ - 1) == 0) return Trouble::undivided;
+        for (std::size_t block = 0; block < num_blocks_; ++block) {
+            const std::size_t from = begin(block), to = end(block);
+            if (to < from + Frame::kWordBytes || to - from > Frame::kWordBytes + block_bytes || to > frame_bytes) {
+                return Trouble::bad_table;
+            }
+        }
+        return Trouble::none;
+    }
+
+    std::size_t begin(std::size_t block) const { return block == 0 ? Frame::first_block(num_blocks_) : end(block - 1); }
+    std::size_t end(std::size_t block) const { return little_endian(bytes_ + block * kEntryBytes); }
+    std::uint32_t checksum(std::size_t block) const { return little_endian(bytes_ + block * kEntryBytes + 4); }
+
+   private:
+    const std::uint8_t* bytes_;
+    std::size_t num_blocks_;
+};
+
+// Memory that a thread uses again and again; what lies in it is never cleared.
+class Scratch {
+   public:
+    std::uint8_t* of(std::size_t size) {
+        if (bytes_.size() < size) bytes_.resize(size + size / 4);
+        return bytes_.data();
+    }
+
+   private:
+    std::vector<std::uint8_t> bytes_;
+};
+
+struct Place {
+    std::uint64_t offset, size;
+};
+
+struct Request {
+    int file;
+    const Place* chunks;
+    std::size_t num_chunks;
+    std::uint64_t tables;  // where their tables begin
+    std::size_t chunk_bytes, block_bytes, row_bytes;
+    const std::int32_t *rows, *places;  // rows count from the first of the chunks
+    std::size_t num_rows;
+    const std::uint16_t* columns;  // null: as they are
+    std::uint8_t* out;
+};
+
+class Gatherer {
+   public:
+    explicit Gatherer(const Request& request)
+        : request_(request),
+          num_blocks_((request.chunk_bytes + request.block_bytes - 1) / request.block_bytes),
+          chunk_rows_(request.chunk_bytes / request.row_bytes) {}
+
+    // The first chunk that cannot be read, and why.
+    std::pair<std::size_t, Trouble> run() {
+        static thread_local Scratch scratch;
+        const std::size_t table_bytes = BlockTable::size(num_blocks_), all = request_.num_chunks * table_bytes;
+        const std::uint8_t* const tables = scratch.of(all);
+        const Trouble trouble = read(request_.tables, scratch.of(all), all);
+        if (trouble != Trouble::none) return {0, trouble};
+        std::size_t next = 0;
+        for (std::size_t chunk = 0; chunk < request_.num_chunks; ++chunk) {
+            const std::size_t first = next, stop = (chunk + 1) * chunk_rows_;
+            while (next < request_.num_rows && static_cast<std::size_t>(request_.rows[next]) < stop) ++next;
+            if (next == first) continue;
+            const BlockTable table = {tables + chunk * table_bytes, num_blocks_};
+            const Trouble found = gather(chunk, table, first, next);
+            if (found != Trouble::none) return {chunk, found};
+        }
+        return {0, Trouble::none};
+    }
+
+   private:
+    struct Wanted {
+        std::size_t block, bytes;  // counted from the block's first
+    };
+
+    Trouble read(std::uint64_t offset, std::uint8_t* to, std::size_t size) const {
+        while (size > 0) {
+            const ssize_t count = pread(request_.file, to, size, static_cast<off_t>(offset));
+            if (count < 0 && errno == EINTR) continue;
+            if (count < 0) return Trouble::system;
+            if (count == 0) return Trouble::cut_off;
+            offset += count;
+            to += count;
+            size -= count;
+        }
+        return Trouble::none;
+    }
+
+    // Rows first .. stop-1, which lie in this chunk.
+    Trouble gather(std::size_t chunk, const BlockTable& table, std::size_t first, std::size_t stop) {
+        static thread_local Scratch encoded_scratch, decoded_scratch;
+        const Place& place = request_.chunks[chunk];
+        const Trouble trouble = table.check(place.size, request_.block_bytes);
+        if (trouble != Trouble::none) return trouble;
+        find_wanted(chunk, first, stop);
+        std::uint8_t* const decoded = decoded_scratch.of(request_.chunk_bytes);
+        for (std::size_t i = 0, next; i < wanted_.size(); i = next) {
+            const std::size_t begin = table.begin(wanted_[i].block);
+            std::size_t end = table.end(wanted_[i].block);
+            for (next = i + 1; next < wanted_.size(); ++next) {
+                const std::size_t from = table.begin(wanted_[next].block), to = table.end(wanted_[next].block);
+                if (from - end > kGapBytes || to - begin > kMostBytes) break;
+                end = to;
+            }
+            std::uint8_t* const encoded = encoded_scratch.of(end - begin);
+            const Trouble found = read(place.offset + begin, encoded, end - begin);
+            if (found != Trouble::none) return found;
+            for (; i < next; ++i) {
+                const std::size_t block = wanted_[i].block, at = block * request_.block_bytes;
+                const std::uint8_t* const from = encoded + (table.begin(block) - begin);
+                const std::size_t size = table.end(block) - table.begin(block);
+                if (Crc32c::of(from, size) != table.checksum(block)) return Trouble::bad_checksum;
+                const std::size_t in_block = std::min(request_.block_bytes, request_.chunk_bytes - at);
+                if (!decode_block(from, size, decoded + at, in_block, wanted_[i].bytes)) return Trouble::bad_block;
+            }
+        }
+        ssg::turn_rows(ssg::Turn<std::uint8_t>{decoded, rows_.data(), request_.places + first, stop - first,
+                                               request_.columns, request_.row_bytes, request_.out},
+                       false);
+        return Trouble::none;
+    }
+
+    // Fills `rows_` with the rows as they are counted in the chunk, and `wanted_` with the blocks in which they lie.
+    void find_wanted(std::size_t chunk, std::size_t first, std::size_t stop) {
+        rows_.clear();
+        wanted_.clear();
+        for (std::size_t i = first; i < stop; ++i) {
+            const std::size_t row = request_.rows[i] - chunk * chunk_rows_;
+            const std::size_t begin = row * request_.row_bytes, end = begin + request_.row_bytes;
+            rows_.push_back(static_cast<std::int32_t>(row));
+            for (std::size_t block = begin / request_.block_bytes; block * request_.block_bytes < end; ++block) {
+                const std::size_t bytes = std::min(end - block * request_.block_bytes, request_.block_bytes);
+                if (wanted_.empty() || wanted_.back().block != block) wanted_.push_back({block, 0});
+                wanted_.back().bytes = std::max(wanted_.back().bytes, bytes);
+            }
+        }
+    }
+
+    const Request& request_;
+    std::size_t num_blocks_, chunk_rows_;
+    std::vector<std::int32_t> rows_;
+    std::vector<Wanted> wanted_;
+};
+
+void require(bool ok, const char* rule) {
+    if (!ok) throw std::invalid_argument(rule);
+}
+
+std::pair<std::size_t, std::string> gather_rows(int file, const Array<std::uint64_t>& chunks, std::uint64_t tables,
+                                                std::size_t chunk_rows, std::size_t block_bytes,
+                                                const Array<std::int32_t>& rows, const Array<std::int32_t>& places,
+                                                const py::object& columns, Array<std::uint8_t>& out) {
+    require(chunks.ndim() == 2 && chunks.shape(1) == 2 && chunks.shape(0) > 0, "chunks must have shape (n, 2)");
+    require(out.ndim() == 2 && out.shape(1) > 0, "out must be two-dimensional");
+    require(rows.ndim() == 1 && places.ndim() == 1 && rows.size() == places.size(), "rows and places must match");
+    require(chunk_rows > 0 && block_bytes > 0, "chunk_rows and block_bytes must be positive");
+    const std::int64_t num_rows = chunks.shape(0) * static_cast<std::int64_t>(chunk_rows);
+    std::int64_t before = 0;
+    for (py::ssize_t i = 0; i < rows.size(); ++i) {
+        require(rows.data()[i] >= before && rows.data()[i] < num_rows, "rows must ascend and lie in the chunks");
+        require(places.data()[i] >= 0 && places.data()[i] < out.shape(0), "places must lie in out");
+        before = rows.data()[i];
+    }
+    Array<std::uint16_t> order;
+    if (!columns.is_none()) {
+        order = columns.cast<Array<std::uint16_t>>();
+        const auto inside = [&out](std::uint16_t column) { return column < out.shape(1); };
+        require(order.ndim() == 1 && order.size() == out.shape(1), "columns must have one entry per column");
+        require(std::all_of(order.data(), order.data() + order.size(), inside), "columns must lie in out");
+    }
+    const std::size_t row_bytes = out.shape(1);
+    const Request request = {file, reinterpret_cast<const Place*>(chunks.data()), static_cast<std::size_t>(chunks.shape(0)),
+                             tables, chunk_rows * row_bytes, block_bytes, row_bytes, rows.data(), places.data(),
+                             static_cast<std::size_t>(rows.size()), columns.is_none() ? nullptr : order.data(),
+                             out.mutable_data()};
+    std::pair<std::size_t, Trouble> result;
+    int error;
+    {
+        const Unlocked unlocked;
+        result = Gatherer(request).run();
+        error = errno;
+    }
+    if (result.second == Trouble::system) {
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+        throw py::error_already_set();
+    }
+    return {result.first, describe(result.second)};
+}
+
+// The block table of a chunk; all zeros, apart from its own checksum, where the frame is not divided as expected.
+py::bytes block_table(const Array<std::uint8_t>& encoded, std::size_t block_bytes) {
+    const Frame frame = {encoded.data(), static_cast<std::size_t>(encoded.size())};
+    require(frame.length >= Frame::kHeaderBytes && frame.is_whole(frame.num_bytes()), "not a frame");
+    const std::size_t num_blocks = (frame.num_bytes() + block_bytes - 1) / block_bytes;
+    std::vector<std::uint8_t> table(BlockTable::size(num_blocks), 0);
+    const auto put = [&table](std::size_t at, std::uint32_t value) { std::memcpy(table.data() + at, &value, 4); };
+    if (!frame.is_stored() && frame.is_lz4(0) && frame.block_bytes() == block_bytes) {
+        std::size_t begin = Frame::first_block(num_blocks);
+        for (std::size_t block = 0; block < num_blocks; ++block) {
+            require(frame.start(block) == begin && begin + Frame::kWordBytes <= frame.length, "blocks must be in order");
+            const std::size_t end = begin + Frame::kWordBytes + little_endian(frame.bytes + begin);
+            require(end <= frame.length, "blocks must lie in the frame");
+            put(block * kEntryBytes, static_cast<std::uint32_t>(end));
+            put(block * kEntryBytes + 4, Crc32c::of(frame.bytes + begin, end - begin));
+            begin = end;
+        }
+    }
+    const std::size_t own = num_blocks * kEntryBytes;
+    put(own, Crc32c::of(table.data(), own));
+    return py::bytes(reinterpret_cast<const char*>(table.data()), table.size());
+}
+
+}  // namespace
+
+void add_blocks(py::module_& module) {
+    module.attr("has_crc32c") = Crc32c::is_supported();
+    module.def("crc32c", [](const Array<std::uint8_t>& bytes) { return Crc32c::of(bytes.data(), bytes.size()); },
+               py::arg("data").noconvert(), "CRC-32C of some bytes, where `has_crc32c`.");
+    module.def("block_table", block_table, py::arg("frame").noconvert(), py::arg("block_bytes"),
+               "The block table of a chunk, where `has_crc32c`.");
+    module.def("gather_rows", gather_rows, py::arg("file"), py::arg("chunks").noconvert(), py::arg("tables"),
+               py::arg("chunk_rows"), py::arg("block_bytes"), py::arg("rows").noconvert(), py::arg("places").noconvert(),
+               py::arg("columns").none(true), py::arg("out").noconvert(),
+               "Fill rows of `out` from the chunks of a shard, where `has_crc32c`; the first faulty chunk, and its fault.");
+}
+
+}  // namespace ssl_data

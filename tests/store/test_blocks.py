@@ -1,0 +1,280 @@
+"""Block tables, and reading single blocks of chunks with them."""
+
+import os
+
+import google_crc32c
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numcodecs.blosc import decompress
+
+from ssl_data.errors import StoreCorruptError
+from ssl_data.geometry.positions import Dihedral
+from ssl_data.kernels.turn import turned_columns
+from ssl_data.store import extension
+from ssl_data.store.blocks import _block_table_numpy, block_table, table_bytes
+from ssl_data.store.codec import chunk_codec
+from ssl_data.store.local import LocalFile
+from ssl_data.store.shard import ShardReader, ShardWriter
+from ssl_data.testing import tiny_store
+
+CODEC = chunk_codec("fast", array="ssg")
+CHUNK_ROWS, NUM_COLUMNS, NUM_CHUNKS = 40, 625, 6
+CHUNK_BYTES = CHUNK_ROWS * NUM_COLUMNS
+WRITTEN = (0, 2, 3, 4)
+NOISE = 4
+"""The chunk that Blosc cannot make smaller."""
+
+needs_crc32c = pytest.mark.skipif(not extension.has_crc32c(), reason="not compiled, or another processor")
+
+
+def values(chunk):
+    random = np.random.default_rng(chunk)
+    if chunk == NOISE:
+        return random.integers(0, 256, (CHUNK_ROWS, NUM_COLUMNS), dtype=np.uint8)
+    steps = random.integers(0, 2, (CHUNK_ROWS, NUM_COLUMNS)) * random.integers(0, 3, (CHUNK_ROWS, 1))
+    return np.ascontiguousarray(steps.cumsum(axis=1)).astype(np.uint8)
+
+
+def write_shard(path):
+    with path.open("wb") as file:
+        writer = ShardWriter(file, NUM_CHUNKS, CODEC)
+        for chunk in WRITTEN:
+            writer.write(chunk, values(chunk))
+        writer.finish()
+
+
+def open_shard(path):
+    return ShardReader(LocalFile(path), NUM_CHUNKS, CODEC, CHUNK_BYTES)
+
+
+@pytest.fixture
+def shard(tmp_path):
+    path = tmp_path / "shard"
+    write_shard(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shared_shard(tmp_path_factory):
+    path = tmp_path_factory.mktemp("shard") / "shard"
+    write_shard(path)
+    return path
+
+
+@needs_crc32c
+@given(content=st.binary(max_size=40), size=st.integers(0, 3000), offset=st.integers(0, 70))
+def test_the_checksum_is_that_of_the_library(content, size, offset):
+    filled = np.resize(np.frombuffer(content + b"\x01", dtype=np.uint8), size + offset)[offset:]
+    assert extension.native.crc32c(filled) == google_crc32c.value(filled)
+
+
+def test_a_table_says_where_blocks_end_and_what_their_checksums_are():
+    encoded = CODEC.encode(values(0))
+    table = np.frombuffer(block_table(encoded, CHUNK_BYTES, 4096)[:-4], dtype="<u4").reshape(-1, 2)
+    assert len(table) == 7
+    begin, decoded = 16 + 4 * 7, b""
+    for place, (end, checksum) in enumerate(table.tolist()):
+        block = encoded[begin:end]
+        assert google_crc32c.value(block) == checksum
+        size = min(4096, CHUNK_BYTES - 4096 * place)
+        words = [size, size, 20 + len(block), 20]
+        decoded += decompress(bytes([2, 1, encoded[2], 32]) + np.array(words, dtype="<u4").tobytes() + block)
+        begin = end
+    assert begin == len(encoded) - 4
+    assert decoded == values(0).tobytes()
+
+
+@needs_crc32c
+@given(seed=st.integers(0, 10**6), rows=st.integers(7, 90), spread=st.sampled_from([1, 3, 30, 256]))
+def test_compiled_tables_are_those_of_numpy(seed, rows, spread):
+    chunk = np.random.default_rng(seed).integers(0, spread, (rows, NUM_COLUMNS), dtype=np.uint8)
+    encoded = CODEC.encode(chunk)
+    table = block_table(encoded, chunk.nbytes, 4096)
+    assert table == _block_table_numpy(np.frombuffer(encoded[:-4], dtype=np.uint8), 4096)
+    assert len(table) == table_bytes(chunk.nbytes, 4096)
+
+
+def test_a_chunk_that_is_stored_as_it_is_has_an_empty_table():
+    table = block_table(CODEC.encode(values(NOISE)), CHUNK_BYTES, 4096)
+    assert table[:-4] == bytes(len(table) - 4)
+    assert table[-4:] == google_crc32c.value(table[:-4]).to_bytes(4, "little")
+
+
+def test_other_chunks_have_no_table():
+    assert table_bytes(4095, 4096) == 0
+    assert table_bytes(10**6, None) == 0
+    assert block_table(b"whatever", 10**6, chunk_codec("balanced", array="ssg").part_bytes) == b""
+
+
+def test_chunks_with_tables_are_read_whole_as_ever(shard):
+    outs = [np.empty((CHUNK_ROWS, NUM_COLUMNS), dtype=np.uint8) for _ in range(2)]
+    open_shard(shard).read(range(3, 5), outs)
+    assert [out.tolist() for out in outs] == [values(3).tolist(), values(4).tolist()]
+
+
+TURNS = [Dihedral(hflip=h, vflip=v, transpose=t) for h in (False, True) for v in (False, True) for t in (False, True)]
+
+
+@needs_crc32c
+@given(
+    chunks=st.sampled_from([range(1), range(2, 4), range(3, 4)]),
+    wanted=st.sets(st.integers(0, 2 * CHUNK_ROWS - 1), max_size=60),
+    turn=st.sampled_from(TURNS),
+    seed=st.integers(0, 1000),
+)
+def test_rows_go_where_they_are_wanted(shared_shard, chunks, wanted, turn, seed):
+    rows = np.array(sorted(row for row in wanted if row < len(chunks) * CHUNK_ROWS), dtype=np.int32)
+    places = np.random.default_rng(seed).permutation(len(rows) + 5)[: len(rows)].astype(np.int32)
+    out = np.full((len(rows) + 5, NUM_COLUMNS), 7, dtype=np.uint8)
+    columns = turned_columns(turn, NUM_COLUMNS)
+    assert open_shard(shared_shard).gather(chunks, rows, out, places, columns)
+    expected = np.full_like(out, 7)
+    expected[places] = turn.graphs(np.concatenate([values(chunk) for chunk in chunks])[rows])
+    assert (out == expected).all()
+
+
+def gather(path, chunks, rows):
+    out = np.full((len(rows), NUM_COLUMNS), 7, dtype=np.uint8)
+    places = np.arange(len(rows), dtype=np.int32)
+    done = open_shard(path).gather(chunks, np.array(rows, dtype=np.int32), out, places, None)
+    return out if done else None
+
+
+@needs_crc32c
+def test_chunks_that_are_not_divided_are_left_to_others(shard):
+    assert gather(shard, range(3, 5), [0, CHUNK_ROWS + 3]) is None
+
+
+def test_without_compiled_code_nothing_is_done(shard, monkeypatch):
+    monkeypatch.setattr(extension, "native", None)
+    assert gather(shard, range(2, 3), [0]) is None
+
+
+@needs_crc32c
+def test_a_chunk_never_written_is_an_error(shard):
+    with pytest.raises(StoreCorruptError, match="chunk 1 of .* was never written"):
+        gather(shard, range(3), [0, 100])
+
+
+@needs_crc32c
+@settings(max_examples=300)
+@given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_noticed_or_does_not_matter(shared_shard, tmp_path_factory, place, bit):
+    content = bytearray(shared_shard.read_bytes())
+    content[place % len(content)] ^= 1 << bit
+    altered = tmp_path_factory.getbasetemp() / "altered"
+    altered.write_bytes(content)
+    rows = [0, 1, 39, 47, 79]
+    try:
+        found = gather(altered, range(2, 4), rows)
+    except StoreCorruptError:
+        return
+    assert (found == np.concatenate([values(2), values(3)])[rows]).all()
+
+
+def chunk_places(path):
+    content = path.read_bytes()
+    index = np.frombuffer(content[-4 - 16 * NUM_CHUNKS : -4], dtype="<u8").reshape(NUM_CHUNKS, 2)
+    return bytearray(content), index
+
+
+@needs_crc32c
+@pytest.mark.parametrize("row", range(0, CHUNK_ROWS, 3))
+def test_every_block_that_is_used_is_checked(shard, row):
+    content, index = chunk_places(shard)
+    table = np.frombuffer(block_table(CODEC.encode(values(3)), CHUNK_BYTES, 4096)[:-4], dtype="<u4")
+    begin = int(table[2 * (row * NUM_COLUMNS // 4096) - 2]) if row * NUM_COLUMNS >= 4096 else 16 + 4 * 7
+    content[int(index[3, 0]) + begin + 4] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(StoreCorruptError, match=r"chunk 3 of .*: a block's CRC-32C does not match; run"):
+        gather(shard, range(2, 4), [5, CHUNK_ROWS + row])
+
+
+@needs_crc32c
+def test_an_altered_table_is_named(shard):
+    content, index = chunk_places(shard)
+    first_table = int(index[NOISE].sum())
+    content[first_table + table_bytes(CHUNK_BYTES, 4096) + 9] ^= 1  # of the second chunk that was written
+    shard.write_bytes(content)
+    with pytest.raises(StoreCorruptError, match="chunk 2 of .*: its block table was altered"):
+        gather(shard, range(2, 4), [5, CHUNK_ROWS])
+
+
+@needs_crc32c
+@pytest.mark.parametrize("size", [0, 20, 2000])
+def test_a_file_cut_off_after_it_was_opened(shard, size):
+    reader = open_shard(shard)
+    os.truncate(shard, size)
+    out = np.empty((1, NUM_COLUMNS), dtype=np.uint8)
+    with pytest.raises(StoreCorruptError, match="chunk 2 of .*: the file ends before it does"):
+        reader.gather(range(2, 3), np.array([3], dtype=np.int32), out, np.array([0], dtype=np.int32), None)
+
+
+@needs_crc32c
+def test_a_table_that_its_checksum_fits_but_not_its_frame_is_refused(shard):
+    """Whatever stands in a table, nothing is read or written outside of what belongs to the chunk."""
+    content, index = chunk_places(shard)
+    size = table_bytes(CHUNK_BYTES, 4096)
+    first = int(index[NOISE].sum()) + 1 * size
+    for end in (1, 40, 10**4, 2**32 - 1):
+        table = bytearray(content[first : first + size])
+        table[8 * 2 : 8 * 2 + 4] = np.uint32(end).tobytes()
+        table[-4:] = google_crc32c.value(bytes(table[:-4])).to_bytes(4, "little")
+        altered = content[:first] + table + content[first + size :]
+        shard.write_bytes(altered)
+        with pytest.raises(StoreCorruptError, match="its block table was altered"):
+            gather(shard, range(2, 3), [20])
+
+
+@needs_crc32c
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"rows": [5, 4]}, "rows must ascend"),
+        ({"rows": [-1, 4]}, "rows must ascend"),
+        ({"rows": [0, CHUNK_ROWS]}, "lie in the chunks"),
+        ({"places": [0, 2]}, "places must lie in out"),
+        ({"places": [0, -1]}, "places must lie in out"),
+        ({"places": [0]}, "rows and places must match"),
+        ({"columns": [0, 1]}, "one entry per column"),
+        ({"columns": [NUM_COLUMNS] * NUM_COLUMNS}, "columns must lie in out"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shard, changes, rule):
+    options = {"rows": [0, 1], "places": [0, 1], "columns": None} | changes
+    types = {"rows": np.int32, "places": np.int32, "columns": np.uint16}
+    arrays = {name: None if value is None else np.array(value, dtype=types[name]) for name, value in options.items()}
+    _, index = chunk_places(shard)
+    with shard.open("rb") as file, pytest.raises(ValueError, match=rule):
+        extension.native.gather_rows(
+            file=file.fileno(),
+            chunks=index[2:3].astype(np.uint64),
+            tables=0,
+            chunk_rows=CHUNK_ROWS,
+            block_bytes=4096,
+            out=np.empty((2, NUM_COLUMNS), dtype=np.uint8),
+            **arrays,
+        )
+
+
+@needs_crc32c
+def test_a_closed_file_is_an_error_of_the_system(shard):
+    reader = open_shard(shard)
+    reader.close()
+    out = np.empty((1, NUM_COLUMNS), dtype=np.uint8)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        reader.gather(range(2, 3), np.array([3], dtype=np.int32), out, np.array([0], dtype=np.int32), None)
+
+
+def test_a_store_gives_the_same_codes_either_way(tmp_path):
+    store = tiny_store(tmp_path, sizes=[(96, 128)], patch_size=64, step=32)
+    for index in range(store.num_patches):
+        rows = np.flatnonzero(np.random.default_rng(index).random(store.counts[index]) < 0.4).astype(np.int32)
+        codes = np.zeros((len(rows), 625), dtype=np.uint8)
+        assert store.gather_codes(index, rows, codes, np.arange(len(rows), dtype=np.int32)) == extension.has_crc32c()
+        expected = store.read_codes(index)[rows]
+        assert not extension.has_crc32c() or (codes == expected).all()
+        found = [block[rows_of_block] for _, rows_of_block, block in store.code_blocks(index, rows)]
+        assert (np.concatenate(found) == expected).all()
