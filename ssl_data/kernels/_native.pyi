@@ -53,7 +53,7 @@ def turn_graphs(
     portable: bool,
 ) -> None: ...
 def unit_range(
-    image: NDArray[np.uint8], hflip: bool, vflip: bool, transpose: bool, out: NDArray[np.float32]
+    image: NDArray[np.uint8], hflip: bool, vflip: bool, transpose: bool, out: NDArray[np.float32], portable: bool
 ) -> None: ...
 def sample_pixels(
     edge_mask: NDArray[np.bool_],

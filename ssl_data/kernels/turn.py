@@ -53,7 +53,8 @@ def turn_graphs(
         out[places] = turn.graphs(graphs[rows])
         return
     columns = turned_columns(turn, out.shape[1])
-    native.turn_graphs(graphs, rows, places, columns, out, backend_of_environment() == "native-portable")
+    is_portable = backend_of_environment() == "native-portable"
+    native.turn_graphs(graphs, rows, places, columns, out, is_portable)
 
 
 def unit_range(image: NDArray[np.uint8], turn: Dihedral, out: NDArray[np.float32]) -> None:
@@ -69,4 +70,5 @@ def unit_range(image: NDArray[np.uint8], turn: Dihedral, out: NDArray[np.float32
     if not use_native():
         np.divide(turn.image(image).transpose(2, 0, 1), np.float32(255), out=out)
         return
-    native.unit_range(image, turn.hflip, turn.vflip, turn.transpose, out)
+    is_portable = backend_of_environment() == "native-portable"
+    native.unit_range(image, turn.hflip, turn.vflip, turn.transpose, out, is_portable)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
@@ -92,18 +93,23 @@ def _concatenated(tensors: Sequence[Tensor]) -> Tensor:
 
 def _join(graphs: list[SSGBatch]) -> SSGBatch:
     kind = "values" if graphs[0].codes is None else "codes"
+    rule_of_type = f"hold {graphs[0].graphs.dtype}, as sample 0"
     for number, one in enumerate(graphs):
         where = f"ssg of sample {number}"
         require(getattr(one, kind) is not None, where, f"hold {kind}, as sample 0", "none")
         rule = f"have K = {graphs[0].num_positions}, as sample 0"
         require(one.num_positions == graphs[0].num_positions, where, rule, one.num_positions)
         require(one.extent[0] <= 0, where, "belong to one image", f"image index {one.extent[0]}")
-    counts = torch.tensor([len(one) for one in graphs])
-    return SSGBatch(
-        image=torch.repeat_interleave(torch.arange(len(graphs)), counts).to(graphs[0].image),
-        row=torch.cat([one.row for one in graphs]),
-        col=torch.cat([one.col for one in graphs]),
+        require(one.graphs.dtype == graphs[0].graphs.dtype, where, rule_of_type, one.graphs.dtype)
+    numbers = np.repeat(np.arange(len(graphs), dtype=np.int32), [len(one) for one in graphs])
+    last = int(numbers[-1]) if len(numbers) else -1
+    extent = (last, max(one.extent[1] for one in graphs), max(one.extent[2] for one in graphs))
+    return SSGBatch.unchecked(  # each has been checked when it was made, and its extent is known
+        image=torch.from_numpy(numbers).to(graphs[0].image),
+        row=_joined([one.row for one in graphs]),
+        col=_joined([one.col for one in graphs]),
         **{kind: _joined([one.graphs for one in graphs])},
+        extent=extent,
     )
 
 

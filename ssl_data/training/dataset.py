@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ssl_data.errors import ConfigError
-from ssl_data.kernels.sample import mark_pixels
+from ssl_data.kernels.sample import SamplePixels, mark_pixels
 from ssl_data.kernels.turn import unit_range
 from ssl_data.store.reader import Store, open_store
 from ssl_data.training.augment import Augmentation, flip_probability
@@ -186,25 +186,28 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
     def _read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         epochs = [self._draw_epoch() for _ in indices]
         plans = [self._plan(range(len(self))[index], epoch) for index, epoch in zip(indices, epochs, strict=True)]
-        gt, mask, codes, *lq = self._take_memory(plans)
+        memory = self._take_memory(plans)
+        counts = [len(plan) for plan in plans]
+        tensors = {name: torch.from_numpy(array) for name, array in memory.items()}
+        graphs = [tensors[name].split_with_sizes(counts) for name in ("codes", "row", "col")]
         samples, first = [], 0
-        for number, plan in enumerate(plans):
+        for number, (plan, (codes, row, col)) in enumerate(zip(plans, zip(*graphs, strict=True), strict=True)):
             image = self.store.read_gt(plan.index, plan.window)
-            graphs = codes[first : first + len(plan)]
-            first += len(plan)
-            fill_graphs(self.store, plan, image, graphs.numpy())
-            unit_range(image, plan.turn, gt[number].numpy())
-            row, col = plan.pixels.row, plan.pixels.col
-            mark_pixels(row, col, mask[number, 0].numpy())
+            span = slice(first, first + len(plan))
+            first = span.stop
+            fill_graphs(self.store, plan, image, memory["codes"][span])
+            unit_range(image, plan.turn, memory["gt"][number])
+            memory["row"][span], memory["col"][span] = plan.pixels.row, plan.pixels.col
+            mark_pixels(plan.pixels.row, plan.pixels.col, memory["gt_mask"][number, 0])
             sample = {
-                "gt": gt[number],
-                "gt_mask": mask[number],
-                "ssg": _one_image(graphs, row, col),
+                "gt": tensors["gt"][number],
+                "gt_mask": tensors["gt_mask"][number],
+                "ssg": _one_image(codes, row, col, plan.pixels),
                 "patch_id": self.store.patch_id(plan.index),
             }
-            if lq:
-                unit_range(self.store.read_lq(plan.index, plan.window), plan.turn, lq[0][number].numpy())
-                sample["lq"] = lq[0][number]
+            if "lq" in memory:
+                unit_range(self.store.read_lq(plan.index, plan.window), plan.turn, memory["lq"][number])
+                sample["lq"] = tensors["lq"][number]
             if self._degradation is not None:
                 draw = {"seed": self._augmentation.seed, "epoch": epochs[number], "index": plan.index}
                 fields = draw_degradation(self._degradation, **draw)
@@ -216,24 +219,26 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         window, turn = self._augmentation.draw(epoch=epoch, index=index)
         return plan_graphs(self.store, index, window, turn, border=self._border, edge_stride=self._load_stride)
 
-    def _take_memory(self, plans: Sequence[GraphPlan]) -> list[torch.Tensor]:
-        """Uninitialised gt, gt_mask, codes and, if they are wanted, lq of some samples."""
-        count, size = len(plans), self._augmentation.crop_size
-        layouts: list[tuple[tuple[int, ...], type[np.generic]]] = [
-            ((count, 3, size, size), np.float32),
-            ((count, 1, size, size), np.float32),
-            ((sum(map(len, plans)), self.store.spec.num_positions), self.store.code_type.type),
-        ]
+    def _take_memory(self, plans: Sequence[GraphPlan]) -> dict[str, NDArray[Any]]:
+        """Uninitialised arrays for some samples: gt, gt_mask, lq if it is wanted, and the codes, row and col of all."""
+        count, size, num_graphs = len(plans), self._augmentation.crop_size, sum(map(len, plans))
+        layouts: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            "gt": ((count, 3, size, size), np.float32),
+            "gt_mask": ((count, 1, size, size), np.float32),
+            "codes": ((num_graphs, self.store.spec.num_positions), self.store.code_type.type),
+            "row": ((num_graphs,), np.int32),
+            "col": ((num_graphs,), np.int32),
+        }
         if self._degradation is None and self.store.lq_scale is not None:
             side = size // self.store.lq_scale
-            layouts.append(((count, 3, side, side), np.float32))
-        return [torch.from_numpy(array) for array in take_arrays(*layouts)]
+            layouts["lq"] = ((count, 3, side, side), np.float32)
+        return dict(zip(layouts, take_arrays(*layouts.values()), strict=True))
 
 
 _ONE_IMAGE = torch.zeros(1, dtype=torch.int32)
 
 
-def _one_image(codes: torch.Tensor, row: NDArray[np.int32], col: NDArray[np.int32]) -> SSGBatch:
-    extent = (0, int(row[-1]), int(col.max())) if len(row) else (-1, -1, -1)  # rows ascend
-    places = {"row": torch.from_numpy(row), "col": torch.from_numpy(col)}
-    return SSGBatch.unchecked(codes=codes, image=_ONE_IMAGE.expand(len(row)), **places, extent=extent)
+def _one_image(codes: torch.Tensor, row: torch.Tensor, col: torch.Tensor, pixels: SamplePixels) -> SSGBatch:
+    count = len(pixels.row)
+    extent = (0, int(pixels.row[-1]), int(pixels.col.max())) if count else (-1, -1, -1)  # rows ascend
+    return SSGBatch.unchecked(codes=codes, image=_ONE_IMAGE.expand(count), row=row, col=col, extent=extent)

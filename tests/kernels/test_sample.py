@@ -47,13 +47,24 @@ def test_graphs_are_put_where_they_belong_and_nowhere_else(turn, side, num_graph
     assert (out == expected).all()
 
 
-@given(turn=turns, height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 2**32))
+@given(turn=turns, height=st.integers(1, 9), width=st.integers(1, 70), seed=st.integers(0, 2**32))
 def test_an_image_is_turned_and_divided(turn, height, width, seed):
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     expected = turn.image(image).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
     out = np.empty(expected.shape, dtype=np.float32)
     unit_range(image, turn, out)
     assert (out == expected).all()
+
+
+@pytest.mark.parametrize("turn", [Dihedral(), Dihedral(hflip=True), Dihedral(transpose=True)])
+def test_all_intensities_are_divided_exactly(turn):
+    image = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
+    for color in range(3):
+        image[..., color] = np.roll(image[..., color], 85 * color)
+    out = np.empty((3, 16, 16), dtype=np.float32)
+    unit_range(image, turn, out)
+    assert (out == turn.image(image).transpose(2, 0, 1) / np.float32(255)).all()
+    assert (np.sort(out.reshape(3, -1)) == np.arange(256, dtype=np.float32) / np.float32(255)).all()
 
 
 @st.composite

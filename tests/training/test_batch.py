@@ -197,6 +197,7 @@ def test_collate_keeps_every_row_with_its_image(counts):
     batch = collate(samples)
     graphs = batch["ssg"]
     assert len(graphs) == sum(counts)
+    assert graphs.extent == SSGBatch(codes=graphs.codes, image=graphs.image, row=graphs.row, col=graphs.col).extent
     for number, one in enumerate(samples):
         rows = graphs.image == number
         assert torch.equal(graphs.codes[rows], one["ssg"].codes)
@@ -232,6 +233,10 @@ def test_collate_exact_values():
         (
             {"ssg": batch_of(3, codes=None, values=torch.ones(3, 25))},
             "ssg of sample 1 must hold codes, as sample 0, got none",
+        ),
+        (
+            {"ssg": batch_of(3, codes=torch.ones(3, 25).to(torch.uint16), image=torch.zeros(3, dtype=torch.int64))},
+            "ssg of sample 1 must hold torch.uint8, as sample 0, got torch.uint16",
         ),
     ],
 )
