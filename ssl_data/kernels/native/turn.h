@@ -41,7 +41,6 @@ inline void copy_past_cache(std::uint8_t* to, const std::uint8_t* from, std::siz
             _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), bytes);
         }
     }
-    _mm_sfence();  // other threads see it once they are told of it, as they do with what is written the usual way
 #endif
     std::memcpy(to, from, size);
 }
@@ -58,6 +57,9 @@ void copy_rows(const Turn<T>& problem) {
                         reinterpret_cast<const std::uint8_t*>(problem.graphs + rows[begin] * problem.num_columns),
                         (end - begin) * problem.num_columns * sizeof(T));
     }
+#if defined(__x86_64__)
+    _mm_sfence();  // other threads see the copies once they are told of them, as with what is written the usual way
+#endif
 }
 
 template <class T>
