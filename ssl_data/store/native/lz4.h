@@ -2,8 +2,8 @@
 //
 // A block is a list of sequences: some literal bytes, then a match, which repeats bytes that lie a little way back. In
 // graphs a sequence makes some 20 bytes, both parts mostly short. So as long as there is room, a fixed number of bytes is
-// copied without asking how many of them count: what is too much is overwritten by the next sequence. These copies are of
-// eight bytes, since a match often repeats what was written just before: a wider load would have to wait for several stores.
+// copied without asking how many of them count: what is too much is overwritten by the next sequence. Matches are copied by
+// eight bytes, since they often repeat what was written just before: a wider load would have to wait for several stores.
 #pragma once
 
 #include <algorithm>
@@ -35,9 +35,9 @@ class Lz4 {
             if (read < read_edge && write < write_edge && (num_literals != kLong || *read <= kWide - kLong)) {
                 if (num_literals == kLong) {
                     num_literals += *read++;
-                    copy<4>(write, read);
+                    std::memcpy(write, read, kWide);
                 } else {
-                    copy<2>(write, read);
+                    std::memcpy(write, read, 2 * kWord);
                 }
                 write += num_literals;
                 distance = little_endian(read + num_literals);
