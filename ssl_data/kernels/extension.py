@@ -9,7 +9,7 @@ try:
 except ImportError:  # it is optional: without a compiler everything works, only slower
     native = None  # type: ignore[assignment]
 
-__all__ = ["BACKEND_VARIABLE", "backend_of_environment", "native", "use_native"]
+__all__ = ["BACKEND_VARIABLE", "backend_of_environment", "may_be_fastest", "native", "use_native"]
 
 BACKEND_VARIABLE = "SSL_DATA_BACKEND"
 """Environment variable that replaces "auto" by another backend."""
@@ -23,3 +23,8 @@ def backend_of_environment() -> str:
 def use_native() -> bool:
     """Whether compiled code is there and not switched off by the environment."""
     return native is not None and backend_of_environment() != "numpy"
+
+
+def may_be_fastest() -> bool:
+    """Whether the environment leaves it to this machine which compiled code is used, everywhere."""
+    return backend_of_environment() not in ("numpy", "native-portable")

@@ -127,15 +127,17 @@ def _findings(store: Store, index: int, gt_sha256: str) -> Iterator[tuple[str, s
 
 
 def _count_differing_graphs(store: Store, index: int, gt: NDArray[np.uint8], pixels: NDArray[np.int32]) -> int:
-    block_rows = rows_per_block(store.build_spec.store.chunk_rows)
+    chunk_rows = store.build_spec.store.chunk_rows
+    block_rows = rows_per_block(chunk_rows)
     differing = 0
     for first in range(0, len(pixels), block_rows):
         block = pixels[first : first + block_rows]
         codes = graph_codes(gt, block, store.spec, store.quantization, num_threads=usable_cores())
         read = store.read_codes(index, first, first + len(block))
         is_wrong = (codes != read).any(axis=1)
-        rows = np.arange(first, first + len(block), dtype=np.int32)
-        if store.gather_codes(index, rows, read, rows - np.int32(first)):  # as a crop reads them: with other checksums
-            is_wrong |= (codes != read).any(axis=1)
+        for begin in range(0, len(block), chunk_rows):  # as a crop reads them: with other checksums
+            places = np.arange(begin, min(begin + chunk_rows, len(block)), dtype=np.int32)
+            if store.gather_codes(index, places + np.int32(first), read, places):
+                is_wrong[places] |= (codes[places] != read[places]).any(axis=1)
         differing += int(is_wrong.sum())
     return differing

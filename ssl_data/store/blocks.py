@@ -73,6 +73,8 @@ def _block_table_numpy(frame: NDArray[np.uint8], block_bytes: int) -> bytes:
         first = _HEADER_BYTES + _WORD.itemsize * len(table)
         starts = frame[_HEADER_BYTES:first].view(_WORD)
         table[:, 0] = [*starts[1:], len(frame)]
+        if starts[0] != first or (table[:, 0] <= starts).any():
+            raise ValueError("the blocks of a frame must be in order")
         for entry, start in zip(table, starts.tolist(), strict=True):
             entry[1] = google_crc32c.value(frame[start : entry[0]])
     own: int = google_crc32c.value(table.view(np.uint8).reshape(-1))

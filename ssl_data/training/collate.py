@@ -102,14 +102,11 @@ def _join(graphs: list[SSGBatch]) -> SSGBatch:
         require(one.extent[0] <= 0, where, "belong to one image", f"image index {one.extent[0]}")
         require(one.graphs.dtype == graphs[0].graphs.dtype, where, rule_of_type, one.graphs.dtype)
     numbers = np.repeat(np.arange(len(graphs), dtype=np.int32), [len(one) for one in graphs])
-    last = int(numbers[-1]) if len(numbers) else -1
-    extent = (last, max(one.extent[1] for one in graphs), max(one.extent[2] for one in graphs))
-    return SSGBatch.unchecked(  # each has been checked when it was made, and its extent is known
+    return SSGBatch(
         image=torch.from_numpy(numbers).to(graphs[0].image),
         row=_joined([one.row for one in graphs]),
         col=_joined([one.col for one in graphs]),
         **{kind: _joined([one.graphs for one in graphs])},
-        extent=extent,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ssl_data.geometry.positions import Dihedral, Window, interior_window
 from ssl_data.kernels.codes import graph_codes
+from ssl_data.kernels.extension import may_be_fastest
 from ssl_data.kernels.sample import SamplePixels, sample_pixels
 from ssl_data.kernels.turn import turn_graphs, turned_columns
 from ssl_data.store.scratch import borrow
@@ -101,7 +102,8 @@ def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: ND
     if plan.is_a_run:
         store.read_codes(plan.index, int(rows[0]), int(rows[-1]) + 1, out=out)
         return
-    if not store.gather_codes(plan.index, rows, out, places, turned_columns(plan.turn, out.shape[1])):
+    columns = turned_columns(plan.turn, out.shape[1])
+    if not may_be_fastest() or not store.gather_codes(plan.index, rows, out, places, columns):
         for span, rows_of_block, block in store.code_blocks(plan.index, rows):
             turn_graphs(block, rows_of_block, out, places[span], plan.turn)
     if len(computed):

@@ -106,8 +106,7 @@ void unit_range(const Array<std::uint8_t>& image, bool hflip, bool vflip, bool t
         float* const planes[3] = {red, red + plane, red + 2 * plane};
         std::ptrdiff_t x = 0;
 #if defined(__x86_64__)
-        const std::uint8_t* const row = image.data() + 3 * width * (vflip ? height - 1 - y : y);
-        if (is_wide) x = unit_row_avx512(row, width, hflip, planes);
+        if (is_wide) x = unit_row_avx512(image.data() + 3 * width * (vflip ? height - 1 - y : y), width, hflip, planes);
 #endif
         const std::uint8_t* from = corner + y * outer + x * inner;
         for (; x < out.shape(2); ++x, from += inner) {

@@ -5,6 +5,8 @@
 // call, without Python: read, compare, decode, put in place.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <fcntl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -138,9 +140,9 @@ class Gatherer {
         std::size_t block, bytes;  // counted from the block's first
     };
 
-    Trouble read(std::uint64_t offset, std::uint8_t* to, std::size_t size) const {
+    Trouble read(std::uint64_t offset, std::uint8_t* to, std::size_t size) {
         while (size > 0) {
-            const ssize_t count = pread(request_.file, to, size, static_cast<off_t>(offset));
+            const ssize_t count = read_some(offset, to, size);
             if (count < 0 && errno == EINTR) continue;
             if (count < 0) return Trouble::system;
             if (count == 0) return Trouble::cut_off;
@@ -151,6 +153,30 @@ class Gatherer {
         return Trouble::none;
     }
 
+    // As pread. The system reads ahead what follows what was read, but not across the gaps between blocks: a disk would be
+    // asked for one after the other. So as soon as the first blocks of a chunk are not in memory, it is told all that may be
+    // wanted. (To tell it in any case, or to look for each block, takes a tenth to a third longer if all is there.)
+    ssize_t read_some(std::uint64_t offset, std::uint8_t* to, std::size_t size) {
+        if (is_first_ && !is_asked_) {
+#ifdef RWF_NOWAIT
+            is_first_ = false;
+            const iovec vector = {to, size};
+            const ssize_t count = preadv2(request_.file, &vector, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+            if (count == static_cast<ssize_t>(size)) return count;
+#endif
+            ask_ahead();
+            is_asked_ = true;
+        }
+        return pread(request_.file, to, size, static_cast<off_t>(offset));
+    }
+
+    void ask_ahead() const {
+        const Place &front = request_.chunks[0], &back = request_.chunks[request_.num_chunks - 1];
+        if (back.offset < front.offset) return;
+        const std::uint64_t size = back.offset + back.size - front.offset;
+        posix_fadvise(request_.file, static_cast<off_t>(front.offset), static_cast<off_t>(size), POSIX_FADV_WILLNEED);
+    }
+
     // Rows first .. stop-1, which lie in this chunk.
     Trouble gather(std::size_t chunk, const BlockTable& table, std::size_t first, std::size_t stop) {
         static thread_local Scratch encoded_scratch, decoded_scratch;
@@ -158,6 +184,7 @@ class Gatherer {
         const Trouble trouble = table.check(place.size, request_.block_bytes);
         if (trouble != Trouble::none) return trouble;
         find_wanted(chunk, first, stop);
+        is_first_ = true;
         std::uint8_t* const decoded = decoded_scratch.of(request_.chunk_bytes);
         for (std::size_t i = 0, next; i < wanted_.size(); i = next) {
             const std::size_t begin = table.begin(wanted_[i].block);
@@ -203,6 +230,7 @@ class Gatherer {
 
     const Request& request_;
     std::size_t num_blocks_, chunk_rows_;
+    bool is_first_ = false, is_asked_ = false;  // what is read next, of its chunk; the system, for all of them
     std::vector<std::int32_t> rows_;
     std::vector<Wanted> wanted_;
 };
@@ -256,6 +284,7 @@ std::pair<std::size_t, std::string> gather_rows(int file, const Array<std::uint6
 // The block table of a chunk; all zeros, apart from its own checksum, where the frame is not divided as expected.
 py::bytes block_table(const Array<std::uint8_t>& encoded, std::size_t block_bytes) {
     const Frame frame = {encoded.data(), static_cast<std::size_t>(encoded.size())};
+    require(block_bytes > 0, "block_bytes must be positive");
     require(frame.length >= Frame::kHeaderBytes && frame.is_whole(frame.num_bytes()), "not a frame");
     const std::size_t num_blocks = (frame.num_bytes() + block_bytes - 1) / block_bytes;
     std::vector<std::uint8_t> table(BlockTable::size(num_blocks), 0);
