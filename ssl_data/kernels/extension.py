@@ -9,7 +9,7 @@ try:
 except ImportError:  # it is optional: without a compiler everything works, only slower
     native = None  # type: ignore[assignment]
 
-__all__ = ["BACKEND_VARIABLE", "backend_of_environment", "may_be_fastest", "native", "use_native"]
+__all__ = ["BACKEND_VARIABLE", "backend_of_environment", "is_portable", "native", "use_native"]
 
 BACKEND_VARIABLE = "SSL_DATA_BACKEND"
 """Environment variable that replaces "auto" by another backend."""
@@ -25,6 +25,6 @@ def use_native() -> bool:
     return native is not None and backend_of_environment() != "numpy"
 
 
-def may_be_fastest() -> bool:
-    """Whether the environment leaves it to this machine which compiled code is used, everywhere."""
-    return backend_of_environment() not in ("numpy", "native-portable")
+def is_portable() -> bool:
+    """Whether the environment asks for compiled code that needs no special instructions."""
+    return backend_of_environment() == "native-portable"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ssl_data.kernels.extension import backend_of_environment, native, use_native
+from ssl_data.kernels.extension import is_portable, native, use_native
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,8 +53,7 @@ def turn_graphs(
         out[places] = turn.graphs(graphs[rows])
         return
     columns = turned_columns(turn, out.shape[1])
-    is_portable = backend_of_environment() == "native-portable"
-    native.turn_graphs(graphs, rows, places, columns, out, is_portable)
+    native.turn_graphs(graphs, rows, places, columns, out, is_portable())
 
 
 def unit_range(image: NDArray[np.uint8], turn: Dihedral, out: NDArray[np.float32]) -> None:
@@ -70,5 +69,4 @@ def unit_range(image: NDArray[np.uint8], turn: Dihedral, out: NDArray[np.float32
     if not use_native():
         np.divide(turn.image(image).transpose(2, 0, 1), np.float32(255), out=out)
         return
-    is_portable = backend_of_environment() == "native-portable"
-    native.unit_range(image, turn.hflip, turn.vflip, turn.transpose, out, is_portable)
+    native.unit_range(image, turn.hflip, turn.vflip, turn.transpose, out, is_portable())

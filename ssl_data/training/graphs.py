@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_data.geometry.positions import Dihedral, Window, interior_window
 from ssl_data.kernels.codes import graph_codes
-from ssl_data.kernels.extension import may_be_fastest
+from ssl_data.kernels.extension import is_portable, use_native
 from ssl_data.kernels.sample import SamplePixels, sample_pixels
 from ssl_data.kernels.turn import turn_graphs, turned_columns
 from ssl_data.store.scratch import borrow
@@ -103,7 +103,9 @@ def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: ND
         store.read_codes(plan.index, int(rows[0]), int(rows[-1]) + 1, out=out)
         return
     columns = turned_columns(plan.turn, out.shape[1])
-    if not may_be_fastest() or not store.gather_codes(plan.index, rows, out, places, columns):
+    # The store's compiled code knows nothing of the environment's choice of a backend.
+    is_fastest = use_native() and not is_portable()
+    if not (is_fastest and store.gather_codes(plan.index, rows, out, places, columns)):
         for span, rows_of_block, block in store.code_blocks(plan.index, rows):
             turn_graphs(block, rows_of_block, out, places[span], plan.turn)
     if len(computed):

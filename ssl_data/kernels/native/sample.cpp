@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "arrays.h"
 #include "unlocked.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -24,18 +25,13 @@ namespace py = pybind11;
 namespace ssg {
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
+using ssl_data::Array, ssl_data::require;
 
 struct Window {
     int top, left, bottom, right;
 
     bool contains(int row, int col) const { return row >= top && row < bottom && col >= left && col < right; }
 };
-
-void require(bool ok, const char* rule) {
-    if (!ok) throw std::invalid_argument(rule);
-}
 
 Window checked_window(const py::tuple& sides, const Window& outer) {
     require(sides.size() == 4, "a window has four sides");

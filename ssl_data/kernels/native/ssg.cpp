@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "arrays.h"
 #include "image.h"
 #include "unlocked.h"
 
@@ -26,8 +27,7 @@ void add_turn(py::module_& module);    // in turn.cpp
 
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
+using ssl_data::Array, ssl_data::require;
 
 const Backend* const kBackends[] = {  // fastest first
 #if defined(__x86_64__)
@@ -87,10 +87,6 @@ void run_threads(const Backend& backend, const Problem& problem, std::size_t cou
     }
     work(workspaces[0].get());
     for (std::thread& helper : helpers) helper.join();
-}
-
-void require(bool ok, const char* rule) {
-    if (!ok) throw std::invalid_argument(rule);
 }
 
 // Throws an IndexError unless all pixels lie in the image; there is at least one.

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "arrays.h"
 #include "turn.h"
 #include "unlocked.h"
 
@@ -14,18 +15,7 @@ namespace py = pybind11;
 namespace ssg {
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-
-void require(bool ok, const char* rule) {
-    if (!ok) throw std::invalid_argument(rule);
-}
-
-template <class T>
-bool all_below(const Array<T>& values, py::ssize_t limit) {
-    const auto inside = [limit](T value) { return value >= 0 && static_cast<py::ssize_t>(value) < limit; };
-    return std::all_of(values.data(), values.data() + values.size(), inside);
-}
+using ssl_data::all_below, ssl_data::Array, ssl_data::require;
 
 template <class T>
 void turn_graphs(const Array<T>& graphs, const Array<std::int32_t>& rows, const Array<std::int32_t>& places,
@@ -35,15 +25,10 @@ void turn_graphs(const Array<T>& graphs, const Array<std::int32_t>& rows, const 
     require(rows.ndim() == 1 && places.ndim() == 1 && rows.size() == places.size(), "rows and places must match");
     require(all_below(rows, graphs.shape(0)), "rows must lie in graphs");
     require(all_below(places, out.shape(0)), "places must lie in out");
-    Turn<T> problem = {graphs.data(), rows.data(), places.data(), static_cast<std::size_t>(rows.size()), nullptr,
-                       static_cast<std::size_t>(out.shape(1)), out.mutable_data()};
-    Array<std::uint16_t> order;
-    if (!columns.is_none()) {
-        order = columns.cast<Array<std::uint16_t>>();
-        require(order.ndim() == 1 && order.size() == out.shape(1), "columns must have one entry per column");
-        require(all_below(order, out.shape(1)), "columns must lie in graphs");
-        problem.columns = order.data();
-    }
+    const Array<std::uint16_t> order = ssl_data::checked_columns(columns, out.shape(1));
+    const Turn<T> problem = {graphs.data(), rows.data(), places.data(), static_cast<std::size_t>(rows.size()),
+                             columns.is_none() ? nullptr : order.data(), static_cast<std::size_t>(out.shape(1)),
+                             out.mutable_data()};
     const ssl_data::Unlocked unlocked;
     turn_rows(problem, portable);
 }

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "../../kernels/native/arrays.h"
 #include "../../kernels/native/turn.h"
 #include "../../kernels/native/unlocked.h"
 #include "crc32c.h"
@@ -28,9 +29,6 @@ namespace py = pybind11;
 
 namespace ssl_data {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 
 constexpr std::size_t kEntryBytes = 8, kCrcBytes = 4;
 // Blocks with no more than so much between them are read at once: copying that costs less than asking twice.
@@ -120,8 +118,8 @@ class Gatherer {
     std::pair<std::size_t, Trouble> run() {
         static thread_local Scratch scratch;
         const std::size_t table_bytes = BlockTable::size(num_blocks_), all = request_.num_chunks * table_bytes;
-        const std::uint8_t* const tables = scratch.of(all);
-        const Trouble trouble = read(request_.tables, scratch.of(all), all);
+        std::uint8_t* const tables = scratch.of(all);
+        const Trouble trouble = read(request_.tables, tables, all);
         if (trouble != Trouble::none) return {0, trouble};
         std::size_t next = 0;
         for (std::size_t chunk = 0; chunk < request_.num_chunks; ++chunk) {
@@ -235,10 +233,6 @@ class Gatherer {
     std::vector<Wanted> wanted_;
 };
 
-void require(bool ok, const char* rule) {
-    if (!ok) throw std::invalid_argument(rule);
-}
-
 std::pair<std::size_t, std::string> gather_rows(int file, const Array<std::uint64_t>& chunks, std::uint64_t tables,
                                                 std::size_t chunk_rows, std::size_t block_bytes,
                                                 const Array<std::int32_t>& rows, const Array<std::int32_t>& places,
@@ -251,16 +245,10 @@ std::pair<std::size_t, std::string> gather_rows(int file, const Array<std::uint6
     std::int64_t before = 0;
     for (py::ssize_t i = 0; i < rows.size(); ++i) {
         require(rows.data()[i] >= before && rows.data()[i] < num_rows, "rows must ascend and lie in the chunks");
-        require(places.data()[i] >= 0 && places.data()[i] < out.shape(0), "places must lie in out");
         before = rows.data()[i];
     }
-    Array<std::uint16_t> order;
-    if (!columns.is_none()) {
-        order = columns.cast<Array<std::uint16_t>>();
-        const auto inside = [&out](std::uint16_t column) { return column < out.shape(1); };
-        require(order.ndim() == 1 && order.size() == out.shape(1), "columns must have one entry per column");
-        require(std::all_of(order.data(), order.data() + order.size(), inside), "columns must lie in out");
-    }
+    require(all_below(places, out.shape(0)), "places must lie in out");
+    const Array<std::uint16_t> order = checked_columns(columns, out.shape(1));
     const std::size_t row_bytes = out.shape(1);
     const Request request = {file, reinterpret_cast<const Place*>(chunks.data()), static_cast<std::size_t>(chunks.shape(0)),
                              tables, chunk_rows * row_bytes, block_bytes, row_bytes, rows.data(), places.data(),
