@@ -103,6 +103,18 @@ class BlockedBlosc(BloscWithChecksum):
             raise ValueError("checksum, or not compiled")
 
 
+class StoredBlocks(BlockedBlosc):
+    """As the preset does it, which plans the matches itself."""
+
+    def __init__(self) -> None:
+        self._preset = chunk_codec("fast", array=SSG)
+        self._blosc = Blosc()  # which decodes it
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        """Compress one chunk."""
+        return self._preset.encode(chunk)
+
+
 class ZstdWithChecksum:
     """A Zstandard frame with its own content checksum."""
 
@@ -330,9 +342,10 @@ def blocks(sample: Sequence[Photograph], rounds: int) -> list[dict[str, Any]]:
     """LZ4 in blocks of several sizes: all graphs of a chunk, and those that a crop needs."""
     rows = np.flatnonzero(np.arange(Candidate.chunk_rows) % _PERIOD < _RUN).astype(np.int32)
     table = []
-    for block_bytes in _BLOCKS:
-        codec = BlockedBlosc(block_bytes)
-        trial = Trial(str(block_bytes), Candidate(codec=codec), sample)
+    sizes = {block_bytes: f"{block_bytes:,} bytes" if block_bytes else "chosen by Blosc" for block_bytes in _BLOCKS}
+    codecs = {name: BlockedBlosc(block_bytes) for block_bytes, name in sizes.items()} | {"preset fast": StoredBlocks()}
+    for name, codec in codecs.items():
+        trial = Trial(name, Candidate(codec=codec), sample)
         timed: dict[str, Callable[[], object]] = {
             "all": trial.decode,
             "some": partial(trial.decode_rows, codec, rows),
@@ -341,7 +354,7 @@ def blocks(sample: Sequence[Photograph], rounds: int) -> list[dict[str, Any]]:
         entries = trial.num_chunks * Candidate.chunk_rows * _SPEC.num_positions
         table.append(
             {
-                "block": f"{block_bytes:,} bytes" if block_bytes else "chosen by Blosc",
+                "block": name,
                 "bytes/entry": trial.bytes_per_entry,
                 "all, ns/entry": seconds["all"] / entries * 1e9,
                 "a crop's, ns/entry": seconds["some"] / (entries * len(rows) / Candidate.chunk_rows) * 1e9,

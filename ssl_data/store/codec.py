@@ -22,7 +22,7 @@ from numcodecs.zstd import Zstd
 from ssl_data.config import STORED_AS_DIFFERENCES, Compression
 from ssl_data.errors import StoreCorruptError, StoreError
 from ssl_data.store import extension
-from ssl_data.store.blosc import decode_mask, decode_rows
+from ssl_data.store.blosc import decode_mask, decode_rows, encode_graphs
 from ssl_data.store.gradient import differences, restore
 from ssl_data.store.layout import EDGE_MASK, GT, SSG
 
@@ -122,14 +122,16 @@ class _BloscCodec:
     block_bytes: int = AUTOBLOCKS
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
-        codec = Blosc(
-            cname=self.name,
-            clevel=self.level,
-            shuffle=self.shuffle,
-            blocksize=self.block_bytes,
-            typesize=self.item_bytes,
-        )
-        encoded = bytes(codec.encode(chunk))
+        encoded = encode_graphs(chunk, self.block_bytes) if self.block_bytes else None
+        if encoded is None:
+            codec = Blosc(
+                cname=self.name,
+                clevel=self.level,
+                shuffle=self.shuffle,
+                blocksize=self.block_bytes,
+                typesize=self.item_bytes,
+            )
+            encoded = bytes(codec.encode(chunk))
         return encoded + crc32c(encoded)
 
     def decode_into(

@@ -99,13 +99,13 @@ def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: ND
         `Store.code_type`. Is filled; C-contiguous.
     """
     rows, places, computed = plan.pixels.rows, plan.pixels.places, plan.pixels.computed
-    if plan.is_a_run:
-        store.read_codes(plan.index, int(rows[0]), int(rows[-1]) + 1, out=out)
-        return
-    columns = turned_columns(plan.turn, out.shape[1])
     # The store's compiled code knows nothing of the environment's choice of a backend.
     is_fastest = use_native() and not is_portable()
+    columns = turned_columns(plan.turn, out.shape[1])
     if not (is_fastest and store.gather_codes(plan.index, rows, out, places, columns)):
+        if plan.is_a_run:
+            store.read_codes(plan.index, int(rows[0]), int(rows[-1]) + 1, out=out)
+            return
         for span, rows_of_block, block in store.code_blocks(plan.index, rows):
             turn_graphs(block, rows_of_block, out, places[span], plan.turn)
     if len(computed):

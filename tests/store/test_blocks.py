@@ -135,6 +135,17 @@ def test_rows_go_where_they_are_wanted(shared_shard, chunks, wanted, turn, seed)
     assert (out == expected).all()
 
 
+@needs_crc32c
+@given(first=st.integers(0, 2 * CHUNK_ROWS - 1), count=st.integers(1, 2 * CHUNK_ROWS), before=st.integers(0, 3))
+def test_runs_of_rows_go_where_they_are_wanted_and_nowhere_else(shared_shard, first, count, before):
+    rows = np.arange(first, min(first + count, 2 * CHUNK_ROWS), dtype=np.int32)
+    out = np.full((before + len(rows) + 3, NUM_COLUMNS), 7, dtype=np.uint8)
+    places = np.arange(before, before + len(rows), dtype=np.int32)
+    assert open_shard(shared_shard).gather(range(2, 4), rows, out, places, None)
+    assert (out[places] == np.concatenate([values(2), values(3)])[rows]).all()
+    assert (np.delete(out, places, axis=0) == 7).all()
+
+
 def gather(path, chunks, rows):
     out = np.full((len(rows), NUM_COLUMNS), 7, dtype=np.uint8)
     places = np.arange(len(rows), dtype=np.int32)

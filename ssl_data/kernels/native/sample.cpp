@@ -2,8 +2,8 @@
 //
 // Graphs are stored in the row-major order of the patch; a sample lists its edge pixels in the row-major order of the
 // turned crop. Pixels are collected in the order of the patch, without branches, since which pixels are edges cannot be
-// predicted. They are then sorted by counting how many fall into each row of the sample; taken forwards or backwards,
-// those of one row come in the right order already.
+// predicted. If the crop is turned, they are then sorted by counting how many fall into each row of the sample; taken
+// forwards or backwards, those of one row come in the right order already.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -144,6 +144,7 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
     std::vector<std::int32_t> cols(static_cast<std::size_t>(width)), next(static_cast<std::size_t>(height) + 1);
     std::size_t count = 0, num_stored = 0;
     int total = 0;
+    const bool is_turned = hflip || vflip || transpose;
     {
         const ssl_data::Unlocked unlocked;
         const bool is_empty = taken.top >= taken.bottom || taken.left >= taken.right;
@@ -160,7 +161,7 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
                 const bool is_stored = stored.contains(r, cols[i]);
                 found[count++] = {y, x, graph, is_stored};
                 num_stored += is_stored;
-                ++next[y + 1];
+                if (is_turned) ++next[y + 1];
             }
             total = graph + mask.count(r, taken.right, side);
         }
@@ -178,7 +179,7 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
         std::size_t stored_at = is_backwards ? num_stored : 0, computed_at = 0;
         for (std::size_t i = 0; i < count; ++i) {
             const Found& one = found[is_backwards ? count - 1 - i : i];
-            const std::int32_t place = next[one.row]++;
+            const std::int32_t place = is_turned ? next[one.row]++ : static_cast<std::int32_t>(i);
             row_of[place] = one.row;
             col_of[place] = one.col;
             if (one.is_stored) {

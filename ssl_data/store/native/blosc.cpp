@@ -53,7 +53,7 @@ Outcome decode(const Frame& frame, const Rows& rows, std::size_t row_bytes, std:
     for (std::size_t block = 0; block < wanted.size(); ++block) {
         const std::size_t begin = block * block_bytes, in_block = std::min(block_bytes, size - begin);
         if (wanted[block] == 0) continue;
-        if (!frame.decode(block, out + begin, in_block, wanted[block])) return Outcome::corrupt;
+        if (!frame.decode(block, out + begin, in_block, wanted[block], size - begin - in_block)) return Outcome::corrupt;
     }
     return Outcome::decoded;
 }
@@ -74,11 +74,11 @@ Outcome decode_bits(const Frame& frame, std::uint8_t* out, std::size_t size) {
     if (!frame.is_whole(size)) return Outcome::corrupt;
     if (frame.is_stored() || !frame.is_lz4(Frame::kBitShuffled) || frame.item_bytes() != 1) return Outcome::other;
     const std::size_t block_bytes = frame.block_bytes();
-    std::vector<std::uint8_t> shuffled(std::min(block_bytes, size));
+    std::vector<std::uint8_t> shuffled(std::min(block_bytes, size) + Lz4::kSlack);
     for (std::size_t block = 0; block < frame.num_blocks(); ++block) {
         const std::size_t begin = block * block_bytes, in_block = std::min(block_bytes, size - begin);
         if (in_block % 8 != 0) return Outcome::other;  // Blosc does not shuffle such blocks
-        if (!frame.decode(block, shuffled.data(), in_block, in_block)) return Outcome::corrupt;
+        if (!frame.decode(block, shuffled.data(), in_block, in_block, Lz4::kSlack)) return Outcome::corrupt;
         const std::uint8_t *const rest = shuffled.data() + in_block / 8, *const end = shuffled.data() + in_block;
         std::uint8_t others = 0;
         for (const std::uint8_t* bits = rest; bits != end; ++bits) others |= *bits;

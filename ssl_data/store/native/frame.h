@@ -2,9 +2,11 @@
 // the blocks, which are compressed independently of each other.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "lz4.h"
 
@@ -14,7 +16,20 @@ inline std::uint32_t little_endian(const std::uint8_t* bytes) {
     return bytes[0] | bytes[1] << 8 | bytes[2] << 16 | std::uint32_t{bytes[3]} << 24;
 }
 
-// Decodes a block, for which there are `available` bytes: its compressed size, then as many bytes; see Lz4::decode.
+// Memory that a thread uses again and again; what lies in it is never cleared.
+class Scratch {
+   public:
+    std::uint8_t* of(std::size_t size) {
+        if (bytes_.size() < size) bytes_.resize(size + size / 4);
+        return bytes_.data();
+    }
+
+   private:
+    std::vector<std::uint8_t> bytes_;
+};
+
+// Decodes a block, for which there are `available` bytes: its compressed size, then as many bytes. See Lz4::decode, also
+// for the slack that has to follow both.
 inline bool decode_block(const std::uint8_t* from, std::size_t available, std::uint8_t* out, std::size_t size,
                          std::size_t wanted) {
     constexpr std::size_t kWordBytes = 4;
@@ -62,10 +77,24 @@ struct Frame {
     // Where a block begins; not known to lie in the frame.
     std::size_t start(std::size_t block) const { return little_endian(bytes + kHeaderBytes + kWordBytes * block); }
 
-    // See decode_block.
-    bool decode(std::size_t block, std::uint8_t* out, std::size_t size, std::size_t wanted) const {
+    // As decode_block, but nothing has to follow the frame; `room` bytes follow the block in `out`.
+    bool decode(std::size_t block, std::uint8_t* out, std::size_t size, std::size_t wanted, std::size_t room) const {
         const std::size_t first = start(block);
-        return first <= length && decode_block(bytes + first, length - first, out, size, wanted);
+        if (first > length || length - first < kWordBytes) return false;
+        const std::uint8_t* from = bytes + first;
+        const std::size_t available = length - first, used = kWordBytes + little_endian(from);
+        if (used > available) return false;
+        static thread_local Scratch encoded_scratch, decoded_scratch;
+        if (available - used < Lz4::kSlack) {
+            std::uint8_t* const encoded = encoded_scratch.of(used + Lz4::kSlack);
+            std::memcpy(encoded, from, used);
+            from = encoded;
+        }
+        if (room >= Lz4::kSlack) return decode_block(from, used, out, size, wanted);
+        std::uint8_t* const decoded = decoded_scratch.of(size + Lz4::kSlack);
+        if (!decode_block(from, used, decoded, size, wanted)) return false;
+        std::memcpy(out, decoded, wanted);
+        return true;
     }
 };
 
