@@ -52,8 +52,8 @@ _TINY_ROWS = 1024
 _SPEEDS = (100, 500, 2000, 7000)
 """Of a disk or network, in MB/s."""
 _LARGE_CHUNK = 8192
-_BLOCKS = (0, 1024, 2048, 4096, 8192, 16384, 65536)
-"""Bytes of a block of LZ4; 0: what Blosc chooses."""
+_BLOCKS = (0, 1, 2, 4, 8, 16, 64)
+"""Graphs in a block of LZ4; 0: what Blosc chooses."""
 _RUN, _PERIOD = 15, 61
 """Graphs that a crop needs, of those of a row of the patch."""
 _FLOAT32_BYTES = 4
@@ -91,10 +91,11 @@ class BloscWithChecksum:
 
 
 class BlockedBlosc(BloscWithChecksum):
-    """LZ4 in blocks, of which those with wanted rows may be decoded alone."""
+    """LZ4 in blocks of some graphs, of which those with wanted rows may be decoded alone."""
 
-    def __init__(self, block_bytes: int) -> None:
-        self._blosc = Blosc(cname="lz4", clevel=9, shuffle=Blosc.NOSHUFFLE, blocksize=block_bytes, typesize=32)
+    def __init__(self, num_graphs: int) -> None:
+        block_bytes = num_graphs * _SPEC.num_positions
+        self._blosc = Blosc(cname="lz4", clevel=9, shuffle=Blosc.NOSHUFFLE, blocksize=block_bytes, typesize=25)
 
     def decode_rows_into(self, encoded: bytes, rows: NDArray[np.int32], out: NDArray[Any]) -> None:
         """Decompress some rows of one chunk."""
@@ -342,8 +343,8 @@ def blocks(sample: Sequence[Photograph], rounds: int) -> list[dict[str, Any]]:
     """LZ4 in blocks of several sizes: all graphs of a chunk, and those that a crop needs."""
     rows = np.flatnonzero(np.arange(Candidate.chunk_rows) % _PERIOD < _RUN).astype(np.int32)
     table = []
-    sizes = {block_bytes: f"{block_bytes:,} bytes" if block_bytes else "chosen by Blosc" for block_bytes in _BLOCKS}
-    codecs = {name: BlockedBlosc(block_bytes) for block_bytes, name in sizes.items()} | {"preset fast": StoredBlocks()}
+    names = {graphs: f"{graphs * _SPEC.num_positions:,} bytes" for graphs in _BLOCKS} | {0: "chosen by Blosc"}
+    codecs = {name: BlockedBlosc(graphs) for graphs, name in names.items()} | {"preset fast": StoredBlocks()}
     for name, codec in codecs.items():
         trial = Trial(name, Candidate(codec=codec), sample)
         timed: dict[str, Callable[[], object]] = {

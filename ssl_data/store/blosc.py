@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["decode_mask", "decode_rows", "encode_graphs"]
 
 
-def encode_graphs(chunk: NDArray[np.uint8], block_bytes: int) -> bytes | None:
+def encode_graphs(chunk: NDArray[np.uint8], block_bytes: int, item_bytes: int) -> bytes | None:
     """Compress graphs so that they are decoded fast.
 
     Parameters
@@ -29,6 +29,8 @@ def encode_graphs(chunk: NDArray[np.uint8], block_bytes: int) -> bytes | None:
         Codes of graphs, C-contiguous.
     block_bytes : int
         Size of the blocks of the frame.
+    item_bytes : int
+        Size of the items, as the frame gives it; more than 16.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def encode_graphs(chunk: NDArray[np.uint8], block_bytes: int) -> bytes | None:
         A Blosc 1 frame of LZ4, as any decoder of Blosc reads it, of about the size that numcodecs makes of the chunk at
         its highest level. None where it were no smaller than the chunk, or this is not compiled.
     """
-    return extension.native.encode_graphs(chunk, block_bytes) if extension.is_compiled() else None
+    return extension.native.encode_graphs(chunk, block_bytes, item_bytes) if extension.is_compiled() else None
 
 
 def decode_rows(frame: memoryview, rows: NDArray[np.int32], out: NDArray[Any]) -> bool:

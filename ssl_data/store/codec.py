@@ -38,10 +38,10 @@ numcodecs.blosc.use_threads = False
 _ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 12}
 _BLOSC_ZSTD_LEVELS: dict[Compression, int] = {"balanced": 1, "small": 7}  # Zstandard's own levels 1 and 13
 _LZ4_LEVEL = 9  # of Blosc: smaller than its default of 5 by 7 %, and read faster
-_GRAPH_BLOCK_BYTES = 4096
-"""Of the blocks of LZ4 that graphs are cut into: six graphs; see docs/decisions/0015-blocks-of-graphs.md."""
-_UNSPLIT_ITEM_BYTES = 32
-"""The size of their items as Blosc is told it; if that is 16 or less, it chooses the size of blocks itself."""
+_GRAPH_BLOCK_BYTES = 2500
+"""Of the blocks of LZ4 that graphs are cut into: four graphs of 625; see docs/decisions/0015-blocks-of-graphs.md."""
+_UNSPLIT_ITEM_BYTES = 20
+"""The size of their items as Blosc is told it: above 16, and a divisor, or else it makes blocks of another size."""
 _SHUFFLES = {Blosc.NOSHUFFLE: "noshuffle", Blosc.SHUFFLE: "shuffle", Blosc.BITSHUFFLE: "bitshuffle"}
 _CRC_BYTES = 4
 
@@ -122,7 +122,7 @@ class _BloscCodec:
     block_bytes: int = AUTOBLOCKS
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
-        encoded = encode_graphs(chunk, self.block_bytes) if self.block_bytes else None
+        encoded = encode_graphs(chunk, self.block_bytes, self.item_bytes) if self.block_bytes else None
         if encoded is None:
             codec = Blosc(
                 cname=self.name,

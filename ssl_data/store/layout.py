@@ -42,7 +42,7 @@ __all__ = [
     "unfinished_shard",
 ]
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 ATTRIBUTE = "ssl_data"
 """Key of this format's description in the attributes of the root group."""
 

@@ -20,8 +20,10 @@ from ssl_data.store.shard import ShardReader, ShardWriter
 from ssl_data.testing import tiny_store
 
 CODEC = chunk_codec("fast", array="ssg")
-CHUNK_ROWS, NUM_COLUMNS, NUM_CHUNKS = 40, 625, 6
+CHUNK_ROWS, NUM_COLUMNS, NUM_CHUNKS = 42, 625, 6
 CHUNK_BYTES = CHUNK_ROWS * NUM_COLUMNS
+BLOCK_BYTES = 2500
+NUM_BLOCKS = 11
 WRITTEN = (0, 2, 3, 4)
 NOISE = 4
 """The chunk that Blosc cannot make smaller."""
@@ -72,13 +74,13 @@ def test_the_checksum_is_that_of_the_library(content, size, offset):
 
 def test_a_table_says_where_blocks_end_and_what_their_checksums_are():
     encoded = CODEC.encode(values(0))
-    table = np.frombuffer(block_table(encoded, CHUNK_BYTES, 4096)[:-4], dtype="<u4").reshape(-1, 2)
-    assert len(table) == 7
-    begin, decoded = 16 + 4 * 7, b""
+    table = np.frombuffer(block_table(encoded, CHUNK_BYTES, BLOCK_BYTES)[:-4], dtype="<u4").reshape(-1, 2)
+    assert len(table) == NUM_BLOCKS
+    begin, decoded = 16 + 4 * NUM_BLOCKS, b""
     for place, (end, checksum) in enumerate(table.tolist()):
         block = encoded[begin:end]
         assert google_crc32c.value(block) == checksum
-        size = min(4096, CHUNK_BYTES - 4096 * place)
+        size = min(BLOCK_BYTES, CHUNK_BYTES - BLOCK_BYTES * place)
         words = [size, size, 20 + len(block), 20]
         decoded += decompress(bytes([2, 1, encoded[2], 32]) + np.array(words, dtype="<u4").tobytes() + block)
         begin = end
@@ -91,19 +93,19 @@ def test_a_table_says_where_blocks_end_and_what_their_checksums_are():
 def test_compiled_tables_are_those_of_numpy(seed, rows, spread):
     chunk = np.random.default_rng(seed).integers(0, spread, (rows, NUM_COLUMNS), dtype=np.uint8)
     encoded = CODEC.encode(chunk)
-    table = block_table(encoded, chunk.nbytes, 4096)
-    assert table == _block_table_numpy(np.frombuffer(encoded[:-4], dtype=np.uint8), 4096)
-    assert len(table) == table_bytes(chunk.nbytes, 4096)
+    table = block_table(encoded, chunk.nbytes, BLOCK_BYTES)
+    assert table == _block_table_numpy(np.frombuffer(encoded[:-4], dtype=np.uint8), BLOCK_BYTES)
+    assert len(table) == table_bytes(chunk.nbytes, BLOCK_BYTES)
 
 
 def test_a_chunk_that_is_stored_as_it_is_has_an_empty_table():
-    table = block_table(CODEC.encode(values(NOISE)), CHUNK_BYTES, 4096)
+    table = block_table(CODEC.encode(values(NOISE)), CHUNK_BYTES, BLOCK_BYTES)
     assert table[:-4] == bytes(len(table) - 4)
     assert table[-4:] == google_crc32c.value(table[:-4]).to_bytes(4, "little")
 
 
 def test_other_chunks_have_no_table():
-    assert table_bytes(4095, 4096) == 0
+    assert table_bytes(BLOCK_BYTES - 1, BLOCK_BYTES) == 0
     assert table_bytes(10**6, None) == 0
     assert block_table(b"whatever", 10**6, chunk_codec("balanced", array="ssg").part_bytes) == b""
 
@@ -195,8 +197,9 @@ def chunk_places(path):
 @pytest.mark.parametrize("row", range(0, CHUNK_ROWS, 3))
 def test_every_block_that_is_used_is_checked(shard, row):
     content, index = chunk_places(shard)
-    table = np.frombuffer(block_table(CODEC.encode(values(3)), CHUNK_BYTES, 4096)[:-4], dtype="<u4")
-    begin = int(table[2 * (row * NUM_COLUMNS // 4096) - 2]) if row * NUM_COLUMNS >= 4096 else 16 + 4 * 7
+    table = np.frombuffer(block_table(CODEC.encode(values(3)), CHUNK_BYTES, BLOCK_BYTES)[:-4], dtype="<u4")
+    block = row * NUM_COLUMNS // BLOCK_BYTES
+    begin = int(table[2 * block - 2]) if block else 16 + 4 * NUM_BLOCKS
     content[int(index[3, 0]) + begin + 4] ^= 1
     shard.write_bytes(content)
     with pytest.raises(StoreCorruptError, match=r"chunk 3 of .*: a block's CRC-32C does not match; run"):
@@ -207,7 +210,7 @@ def test_every_block_that_is_used_is_checked(shard, row):
 def test_an_altered_table_is_named(shard):
     content, index = chunk_places(shard)
     first_table = int(index[NOISE].sum())
-    content[first_table + table_bytes(CHUNK_BYTES, 4096) + 9] ^= 1  # of the second chunk that was written
+    content[first_table + table_bytes(CHUNK_BYTES, BLOCK_BYTES) + 9] ^= 1  # of the second chunk that was written
     shard.write_bytes(content)
     with pytest.raises(StoreCorruptError, match="chunk 2 of .*: its block table was altered"):
         gather(shard, range(2, 4), [5, CHUNK_ROWS])
@@ -227,7 +230,7 @@ def test_a_file_cut_off_after_it_was_opened(shard, size):
 def test_a_table_that_its_checksum_fits_but_not_its_frame_is_refused(shard):
     """Whatever stands in a table, nothing is read or written outside of what belongs to the chunk."""
     content, index = chunk_places(shard)
-    size = table_bytes(CHUNK_BYTES, 4096)
+    size = table_bytes(CHUNK_BYTES, BLOCK_BYTES)
     first = int(index[NOISE].sum()) + 1 * size
     for end in (1, 40, 10**4, 2**32 - 1):
         table = bytearray(content[first : first + size])
@@ -264,7 +267,7 @@ def test_what_does_not_fit_is_refused(shard, changes, rule):
             chunks=index[2:3].astype(np.uint64),
             tables=0,
             chunk_rows=CHUNK_ROWS,
-            block_bytes=4096,
+            block_bytes=BLOCK_BYTES,
             out=np.empty((2, NUM_COLUMNS), dtype=np.uint8),
             **arrays,
         )

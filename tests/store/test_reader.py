@@ -194,8 +194,8 @@ def test_an_unfinished_build_is_refused(damaged):
 
 def test_another_format_version_is_refused(damaged):
     path = damaged / "zarr.json"
-    path.write_text(path.read_text().replace('"format_version": 5', '"format_version": 6'))
-    with pytest.raises(StoreMismatchError, match="format_version 6"):
+    path.write_text(path.read_text().replace('"format_version": 6', '"format_version": 7'))
+    with pytest.raises(StoreMismatchError, match="format_version 7"):
         open_store(damaged)
 
 

@@ -78,7 +78,7 @@ def test_altered_root_attributes_are_found(copy, old, new):
     [
         ('"dataset": "directory"', '"dataset": "directors"'),
         ('"files_sha256": "', '"files_sha256": "0'),
-        ('"format_version": 5', '"format_version": 6'),
+        ('"format_version": 6', '"format_version": 7'),
         ('"ssl_data": ', '"ssm_data": '),
         ('"node_type": "group"', '"node_type": "grove"'),
         ('"zarr_format": 3', '"zarr_format":  3'),
@@ -113,9 +113,9 @@ def test_files_and_folders_that_do_not_belong_to_the_store_are_found(copy):
 def test_a_store_of_another_version_is_no_damaged_one(copy):
     for name in ("zarr.json", "manifest/plan.json"):
         path = copy / name
-        text = path.read_text().replace('"format_version": 5', '"format_version": 6')
-        path.write_text(text.replace('"format_version":5', '"format_version":6'))
-    with pytest.raises(StoreMismatchError, match="format_version 6"):
+        text = path.read_text().replace('"format_version": 6', '"format_version": 7')
+        path.write_text(text.replace('"format_version":6', '"format_version":7'))
+    with pytest.raises(StoreMismatchError, match="format_version 7"):
         verify_store(copy)
 
 

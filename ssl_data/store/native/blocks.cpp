@@ -13,7 +13,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -127,20 +126,6 @@ class Gatherer {
         std::size_t block, bytes;  // counted from the block's first
     };
 
-    // Bytes begin .. end-1 of a chunk belong to `out` as they are. Blocks in the middle are decoded there, with their slack
-    // in what comes next; those at either end hold more than belongs there, or have no room for the slack.
-    struct Run {
-        std::size_t begin = 0, end = 0;
-        std::uint8_t* out = nullptr;
-
-        bool holds(std::size_t at, std::size_t size) const { return at >= begin && at + size + Lz4::kSlack <= end; }
-
-        void copy(const std::uint8_t* decoded, std::size_t at, std::size_t size) const {
-            const std::size_t from = std::max(at, begin), to = std::min(at + size, end);
-            if (from < to) std::memcpy(out + (from - begin), decoded + from, to - from);
-        }
-    };
-
     Trouble read(std::uint64_t offset, std::uint8_t* to, std::size_t size) {
         while (size > 0) {
             const ssize_t count = read_some(offset, to, size);
@@ -187,7 +172,6 @@ class Gatherer {
         find_wanted(chunk, first, stop);
         is_first_ = true;
         std::uint8_t* const decoded = decoded_scratch.of(request_.chunk_bytes + Lz4::kSlack);
-        const Run run = find_run(first);
         for (std::size_t i = 0, next; i < wanted_.size(); i = next) {
             const std::size_t begin = table.begin(wanted_[i].block);
             std::size_t end = table.end(wanted_[i].block);
@@ -205,28 +189,13 @@ class Gatherer {
                 const std::size_t size = table.end(block) - table.begin(block);
                 if (Crc32c::of(from, size) != table.checksum(block)) return Trouble::bad_checksum;
                 const std::size_t in_block = std::min(request_.block_bytes, request_.chunk_bytes - at);
-                std::uint8_t* const to = run.holds(at, in_block) ? run.out + (at - run.begin) : decoded + at;
-                if (!decode_block(from, size, to, in_block, wanted_[i].bytes)) return Trouble::bad_block;
-                if (to == decoded + at) run.copy(decoded, at, in_block);
+                if (!decode_block(from, size, decoded + at, in_block, wanted_[i].bytes)) return Trouble::bad_block;
             }
         }
-        if (run.begin == run.end) {
-            ssg::turn_rows(ssg::Turn<std::uint8_t>{decoded, rows_.data(), request_.places + first, stop - first,
-                                                   request_.columns, request_.row_bytes, request_.out},
-                           false);
-        }
+        ssg::turn_rows(ssg::Turn<std::uint8_t>{decoded, rows_.data(), request_.places + first, stop - first,
+                                               request_.columns, request_.row_bytes, request_.out},
+                       false);
         return Trouble::none;
-    }
-
-    // All rows that are wanted of the chunk, if they come out as they lie there.
-    Run find_run(std::size_t first) const {
-        const std::size_t last = rows_.size() - 1, row_bytes = request_.row_bytes;
-        const std::int32_t* const places = request_.places + first;
-        for (std::size_t i = 0; i < last; ++i) {
-            if (rows_[i + 1] != rows_[i] + 1 || places[i + 1] != places[i] + 1) return {};
-        }
-        if (request_.columns != nullptr) return {};
-        return {rows_[0] * row_bytes, (rows_[last] + 1) * row_bytes, request_.out + places[0] * row_bytes};
     }
 
     // Fills `rows_` with the rows as they are counted in the chunk, and `wanted_` with the blocks in which they lie.

@@ -22,14 +22,12 @@ namespace ssl_data {
 namespace {
 
 constexpr std::uint8_t kVersion = 2, kLz4Version = 1, kFlags = Frame::kLz4 << 5 | Frame::kNotSplit;
-// With items of 16 bytes or less, readers would expect a block for each byte of an item.
-constexpr std::uint8_t kItemBytes = 32;
-
 class FrameWriter {
    public:
-    FrameWriter(const std::uint8_t* chunk, std::size_t size, std::size_t block_bytes)
+    FrameWriter(const std::uint8_t* chunk, std::size_t size, std::size_t block_bytes, std::uint8_t item_bytes)
         : chunk_(chunk),
           size_(size),
+          item_bytes_(item_bytes),
           block_bytes_(std::min(block_bytes, size)),
           num_blocks_((size + block_bytes_ - 1) / block_bytes_),
           // A block that does not become smaller takes its own size, but is encoded first.
@@ -43,7 +41,7 @@ class FrameWriter {
             end = write_block(encoder, block, end);
         }
         if (end >= Frame::kHeaderBytes + size_) return {};
-        const std::uint8_t beginning[] = {kVersion, kLz4Version, kFlags, kItemBytes};
+        const std::uint8_t beginning[] = {kVersion, kLz4Version, kFlags, item_bytes_};
         std::copy(std::begin(beginning), std::end(beginning), frame_.begin());
         put(4, size_);
         put(8, block_bytes_);
@@ -73,20 +71,23 @@ class FrameWriter {
     }
 
     const std::uint8_t* chunk_;
-    std::size_t size_, block_bytes_, num_blocks_;
+    std::size_t size_;
+    std::uint8_t item_bytes_;
+    std::size_t block_bytes_, num_blocks_;
     std::vector<std::uint8_t> frame_;
 };
 
-py::object encode_graphs(const Array<std::uint8_t>& graphs, std::size_t block_bytes, bool portable) {
+py::object encode_graphs(const Array<std::uint8_t>& graphs, std::size_t block_bytes, std::uint8_t item_bytes, bool portable) {
     require(graphs.ndim() == 2 && graphs.size() > 0, "graphs must have shape (n, K) and not be empty");
     require(graphs.size() < std::numeric_limits<std::int32_t>::max() - (1 << 20), "a frame holds less than 2 GB");
     require(block_bytes > 0, "block_bytes must be positive");
+    require(item_bytes > 16, "with smaller items, readers expect a block for each byte of them");
     const std::uint8_t* const chunk = graphs.data();
     const std::size_t size = graphs.size(), row_bytes = graphs.shape(1);
     std::vector<std::uint8_t> frame;
     {
         const Unlocked unlocked;
-        frame = FrameWriter(chunk, size, block_bytes).write(GraphEncoder(row_bytes, block_bytes, portable));
+        frame = FrameWriter(chunk, size, block_bytes, item_bytes).write(GraphEncoder(row_bytes, block_bytes, portable));
     }
     if (frame.empty()) return py::none();
     return py::bytes(reinterpret_cast<const char*>(frame.data()), frame.size());
@@ -96,7 +97,7 @@ py::object encode_graphs(const Array<std::uint8_t>& graphs, std::size_t block_by
 
 void add_graphs(py::module_& module) {
     module.def("encode_graphs", encode_graphs, py::arg("graphs").noconvert(), py::arg("block_bytes"),
-               py::arg("portable") = false, "A frame of LZ4 blocks, made to be decoded fast, from graphs (n, K); None if it were no smaller.");
+               py::arg("item_bytes"), py::arg("portable") = false, "A frame of LZ4 blocks, made to be decoded fast, from graphs (n, K); None if it were no smaller.");
 }
 
 }  // namespace ssl_data
