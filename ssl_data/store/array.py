@@ -194,9 +194,7 @@ class ShardedArray:
 
 def _paste(tile: NDArray[Any], corner: tuple[int, int], image: NDArray[Any]) -> None:
     """Copy that part of a tile which lies on the image, when the tile's corner (row, col) lies at `corner` of it."""
-    source, target = [], []
-    for begin, tile_side, image_side in zip(corner, tile.shape, image.shape, strict=False):
-        low, high = max(begin, 0), min(begin + tile_side, image_side)
-        target.append(slice(low, high))
-        source.append(slice(low - begin, high - begin))
-    image[tuple(target)] = tile[tuple(source)]
+    row, col = corner
+    top, bottom = max(row, 0), min(row + tile.shape[0], image.shape[0])
+    left, right = max(col, 0), min(col + tile.shape[1], image.shape[1])
+    image[top:bottom, left:right] = tile[top - row : bottom - row, left - col : right - col]

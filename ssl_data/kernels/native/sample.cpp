@@ -13,12 +13,12 @@
 #include <stdexcept>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
 #include "arrays.h"
 #include "unlocked.h"
-
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the pixels of a word are found in the order of the bytes in memory"
-#endif
 
 namespace py = pybind11;
 
@@ -69,11 +69,11 @@ class Mask {
     int collect(int row, int first, int last, std::int32_t* out) const {
         const std::uint8_t* line = values + std::ptrdiff_t{row} * side;
         int size = 0, col = first_of(row, first);
-        // Most words of eight pixels have no edge pixel at all, or several.
-        for (; stride == 1 && col + 8 <= last; col += 8) {
-            std::uint64_t word;
-            std::memcpy(&word, line + col, 8);
-            for (word = ones_where_not_zero(word); word != 0; word &= word - 1) out[size++] = col + __builtin_ctzll(word) / 8;
+        // A loop over the edge pixels of some others ends where it was not expected to: one for each of 64, not of eight.
+        for (; stride == 1 && col + 64 <= last; col += 64) {
+            for (std::uint64_t bits = bits_of(line + col); bits != 0; bits &= bits - 1) {
+                out[size++] = col + __builtin_ctzll(bits);
+            }
         }
         for (; col < last; col += stride) {
             out[size] = col;
@@ -87,12 +87,19 @@ class Mask {
     int side;
     int stride;
 
-    // A broken store may hold other values than 0 and 1.
-    static std::uint64_t ones_where_not_zero(std::uint64_t word) {
-        word |= word >> 4 & 0x0F0F0F0F0F0F0F0F;
-        word |= word >> 2 & 0x3F3F3F3F3F3F3F3F;
-        word |= word >> 1 & 0x7F7F7F7F7F7F7F7F;
-        return word & 0x0101010101010101;
+    // A bit for each of 64 pixels, set if it is not 0: a broken store may hold other values than 0 and 1.
+    static std::uint64_t bits_of(const std::uint8_t* pixels) {
+        std::uint64_t bits = 0;
+#if defined(__x86_64__)
+        for (int i = 0; i < 64; i += 16) {
+            const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(pixels + i));
+            const int zeros = _mm_movemask_epi8(_mm_cmpeq_epi8(values, _mm_setzero_si128()));
+            bits |= std::uint64_t{static_cast<std::uint16_t>(~zeros)} << i;
+        }
+#else
+        for (int i = 0; i < 64; ++i) bits |= std::uint64_t{pixels[i] != 0} << i;
+#endif
+        return bits;
     }
 
     // The first column that counts, from `first` on.

@@ -5,7 +5,7 @@
 // a neighbouring pixel. For each of these distances, bits say which bytes of a block equal the one that lies so far
 // before them; the longest run of ones from a byte on is the longest match there. Nothing else is looked for, and matches
 // of less than six bytes, which save next to nothing, are left alone. Compared with an encoder for anything, blocks are as
-// large and decode in about 0.6 of the time; docs/decisions/0017-encoding-graphs.md has figures.
+// large and decode in about 0.7 of the time; docs/decisions/0017-encoding-graphs.md has figures.
 #pragma once
 
 #include <algorithm>
