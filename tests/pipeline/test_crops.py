@@ -9,7 +9,7 @@ from ssl_data.config import BuildSpec, PatchSpec, StoreSpec
 from ssl_data.geometry.positions import Window
 from ssl_data.pipeline.crops import Crop, crop_cost
 
-BLOCK_BYTES = {"sqrt8": 4096, "sqrt12": None}  # FORMAT.md: graphs of two bytes have no small blocks
+BLOCK_BYTES = {"sqrt8": 2500, "sqrt12": None}  # FORMAT.md: graphs of two bytes have no small blocks
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 4, 100])
