@@ -1,9 +1,8 @@
-"""Blosc frames that can be written or read better than by numcodecs, which can read these and does all others.
+"""Blosc frames that can be read faster than by numcodecs, which reads all others.
 
 A frame is a list of blocks which are compressed independently of each other. Of a chunk of graphs, a crop needs some
 rows: numcodecs has no way to decode only the blocks in which they lie. Of a mask, bit shuffling puts the lowest bits of
-all bytes together, and then the other bits, which are zero: that is soon undone where it is known. In graphs, what
-repeats lies at few distances, so that an encoder which knows them finds matches that are decoded in less time.
+all bytes together, and then the other bits, which are zero: that is soon undone where it is known.
 """
 
 from __future__ import annotations
@@ -17,28 +16,7 @@ from ssl_data.store import extension
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["decode_mask", "decode_rows", "encode_graphs"]
-
-
-def encode_graphs(chunk: NDArray[np.uint8], block_bytes: int, item_bytes: int) -> bytes | None:
-    """Compress graphs so that they are decoded fast.
-
-    Parameters
-    ----------
-    chunk : uint8 (n, K)
-        Codes of graphs, C-contiguous.
-    block_bytes : int
-        Size of the blocks of the frame.
-    item_bytes : int
-        Size of the items, as the frame gives it; more than 16.
-
-    Returns
-    -------
-    bytes, optional
-        A Blosc 1 frame of LZ4, as any decoder of Blosc reads it, of about the size that numcodecs makes of the chunk at
-        its highest level. None where it were no smaller than the chunk, or this is not compiled.
-    """
-    return extension.native.encode_graphs(chunk, block_bytes, item_bytes) if extension.is_compiled() else None
+__all__ = ["decode_mask", "decode_rows"]
 
 
 def decode_rows(frame: memoryview, rows: NDArray[np.int32], out: NDArray[Any]) -> bool:

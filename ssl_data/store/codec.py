@@ -22,8 +22,9 @@ from numcodecs.zstd import Zstd
 from ssl_data.config import STORED_AS_DIFFERENCES, Compression
 from ssl_data.errors import StoreCorruptError, StoreError
 from ssl_data.store import extension
-from ssl_data.store.blosc import decode_mask, decode_rows, encode_graphs
+from ssl_data.store.blosc import decode_mask, decode_rows
 from ssl_data.store.gradient import differences, restore
+from ssl_data.store.graph_encoder import encode_graphs
 from ssl_data.store.layout import EDGE_MASK, GT, SSG
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class _BloscCodec:
     block_bytes: int = AUTOBLOCKS
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
+        # Blocks have a size of their own only where a crop may want some: they are of graphs.
         encoded = encode_graphs(chunk, self.block_bytes, self.item_bytes) if self.block_bytes else None
         if encoded is None:
             codec = Blosc(

@@ -1,4 +1,4 @@
-"""Blosc frames: reading rows of them and writing graphs, compared with what numcodecs makes of whole ones."""
+"""Reading rows of Blosc frames, compared with what numcodecs makes of whole ones."""
 
 import contextlib
 
@@ -12,7 +12,7 @@ from skimage import data
 from ssl_data import SSGSpec, edge_mask, edge_pixels, self_similarity_graph
 from ssl_data.errors import StoreCorruptError
 from ssl_data.store import extension
-from ssl_data.store.blosc import decode_mask, decode_rows, encode_graphs
+from ssl_data.store.blosc import decode_mask, decode_rows
 from ssl_data.store.codec import chunk_codec, crc32c
 
 pytestmark = pytest.mark.skipif(not extension.is_compiled(), reason="not compiled")
@@ -154,6 +154,16 @@ def test_altered_frames_are_refused_or_read_within_their_bounds(place, value, le
     assert (guarded[[0, 2]] == 7).all()
 
 
+@given(behind=st.binary(min_size=8, max_size=8))
+def test_what_lies_behind_a_block_that_is_cut_off_is_not_read_as_its_own(behind):
+    """The match's distance lies behind the end."""
+    encoded = b"\x4fabcd"
+    frame = bytes([2, 1, 0x30, 20]) + np.array([40, 20, 24 + 4 + len(encoded) + 8, 24, 24], dtype=WORD).tobytes()
+    frame += np.array([len(encoded)], dtype=WORD).tobytes() + encoded + behind
+    with pytest.raises(RuntimeError, match="not a frame"):
+        decode_rows(memoryview(frame), rows_of({0}), np.empty((4, 10), dtype=np.uint8))
+
+
 @given(block=blocks(), place=st.integers(0, 10**6), value=st.integers(0, 255), wanted=st.integers(0, 10**6))
 def test_altered_blocks_are_refused_or_read_within_their_bounds(block, place, value, wanted):
     encoded, decoded = block
@@ -227,133 +237,3 @@ def test_what_the_checksum_does_not_cover_is_refused_by_the_codec():
     frame[HEADER_BYTES : HEADER_BYTES + 4] = b"\xff" * 4  # the first block begins outside of the frame
     with pytest.raises(StoreCorruptError, match="Blosc frame does not decode"):
         codec.decode_into(bytes(frame) + crc32c(bytes(frame)), np.empty_like(chunk), rows_of({0}))
-
-
-def sequences(encoded):
-    """(literals, distance, length) of the sequences of an LZ4 block; the last one has no match."""
-    place, found = 0, []
-
-    def length_from(nibble):
-        nonlocal place
-        length = nibble
-        while nibble in {15, 255}:
-            nibble = encoded[place]
-            length, place = length + nibble, place + 1
-            if nibble != 255:
-                break
-        return length
-
-    while place < len(encoded):
-        token, place = encoded[place], place + 1
-        literals = length_from(token >> 4)
-        place += literals
-        if place == len(encoded):
-            found.append((literals, 0, 0))
-            break
-        distance, place = int.from_bytes(encoded[place : place + 2], "little"), place + 2
-        found.append((literals, distance, 4 + length_from(token & 15)))
-    return found
-
-
-def blocks_of(frame):
-    """The blocks of a frame, encoded."""
-    num_bytes, block_bytes = np.frombuffer(frame, WORD, count=2, offset=4).tolist()
-    starts = np.frombuffer(frame, WORD, count=-(-num_bytes // block_bytes), offset=HEADER_BYTES).tolist()
-    sizes = [int.from_bytes(frame[start : start + 4], "little") for start in starts]
-    return [frame[start + 4 : start + 4 + size] for start, size in zip(starts, sizes, strict=True)]
-
-
-def planned(block, distances):
-    """The sequences that the encoder is meant to find, byte by byte."""
-    size = len(block)
-
-    def longest(place):
-        found = (0, 0)
-        for distance in distances:
-            length, end = 0, size - 5 if place >= distance else 0
-            while place + length < end and block[place + length] == block[place + length - distance]:
-                length += 1
-            found = max(found, (length, distance), key=lambda match: match[0])
-        return found if found[0] >= 6 and place <= size - 12 else (0, 0)
-
-    place, begin, sequences = 0, 0, []
-    while place < size:
-        length, distance = longest(place)
-        if not length:
-            place += 1
-            continue
-        later = longest(place + 1)
-        while later[0] > length + 1:
-            length, distance = later
-            place += 1
-            later = longest(place + 1)
-        sequences.append((place - begin, distance, length))
-        begin = place = place + length
-    return [*sequences, (size - begin, 0, 0)]
-
-
-@st.composite
-def chunks(draw):
-    """Graphs in which more or less is repeated."""
-    columns = draw(st.sampled_from([1, 3, 9, 25, 81, 625]))
-    shape = (draw(st.integers(1, 3 + 3000 // columns)), columns)
-    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    chunk = random.integers(0, draw(st.sampled_from([1, 2, 3, 40, 256])), shape, dtype=np.uint8)
-    if draw(st.booleans()):
-        chunk = np.maximum.accumulate(chunk, axis=draw(st.integers(0, 1)))
-    return chunk
-
-
-@given(chunk=chunks(), block_bytes=st.one_of(st.integers(1, 300), st.sampled_from([1000, BLOCK_BYTES, 4096])))
-def test_any_chunk_comes_back_from_the_library(chunk, block_bytes):
-    frame = encode_graphs(chunk, block_bytes, 20)
-    if frame is None:
-        return
-    assert len(frame) < HEADER_BYTES + chunk.nbytes
-    assert bytes(decompress(frame)) == chunk.tobytes()
-    assert extension.native.encode_graphs(chunk, block_bytes, 20, portable=True) == frame
-
-
-@given(chunk=chunks(), block_bytes=st.integers(1, 700))
-def test_matches_are_the_longest_at_the_distances_of_graphs(chunk, block_bytes):
-    frame, side = encode_graphs(chunk, block_bytes, 20), int(chunk.shape[1] ** 0.5)
-    if frame is None:
-        return
-    row = chunk.shape[1]
-    near = [side, row, side + 1, side - 1, row - 1, 2 * side, 2 * side + 1, row - side, row + side, row + 1, 1]
-    distances = [distance for distance in dict.fromkeys(near) if distance > 0]
-    content = chunk.tobytes()
-    for number, encoded in enumerate(blocks_of(frame)):
-        block = content[number * block_bytes : (number + 1) * block_bytes]
-        if len(encoded) < len(block):
-            assert sequences(encoded) == planned(block, distances)
-
-
-def test_graphs_are_encoded_as_small_as_by_the_library_and_in_fewer_sequences():
-    frame, usual = encode_graphs(GRAPHS, BLOCK_BYTES, 20), frame_of(GRAPHS)
-    assert len(frame) < 1.02 * len(usual)
-    ours, theirs = (
-        sum(len(sequences(block)) for block in blocks_of(each) if len(block) < BLOCK_BYTES) for each in (frame, usual)
-    )
-    assert ours < 0.7 * theirs
-
-
-def test_what_does_not_become_smaller_is_left_to_the_library():
-    noise = np.random.default_rng(0).integers(0, 256, (20, 625), dtype=np.uint8)
-    assert encode_graphs(noise, BLOCK_BYTES, 20) is None
-    out = np.empty_like(noise)
-    codec = chunk_codec("fast", array="ssg")
-    codec.decode_into(codec.encode(noise), out)
-    assert (out == noise).all()
-
-
-def test_without_compiled_code_graphs_are_encoded_by_the_library(monkeypatch):
-    codec, chunk = chunk_codec("fast", array="ssg"), graphs(60)
-    encoded = codec.encode(chunk)
-    monkeypatch.setattr(extension, "native", None)
-    usual = codec.encode(chunk)
-    assert usual[:-4] == frame_of(chunk)
-    assert usual != encoded
-    out = np.empty_like(chunk)
-    codec.decode_into(encoded, out)
-    assert (out == chunk).all()

@@ -22,19 +22,20 @@ namespace ssl_data {
 namespace {
 
 constexpr std::uint8_t kVersion = 2, kLz4Version = 1, kFlags = Frame::kLz4 << 5 | Frame::kNotSplit;
+
 class FrameWriter {
    public:
     FrameWriter(const std::uint8_t* chunk, std::size_t size, std::size_t block_bytes, std::uint8_t item_bytes)
         : chunk_(chunk),
           size_(size),
           item_bytes_(item_bytes),
-          block_bytes_(std::min(block_bytes, size)),
+          block_bytes_(block_bytes),
           num_blocks_((size + block_bytes_ - 1) / block_bytes_),
           // A block that does not become smaller takes its own size, but is encoded first.
           frame_(Frame::first_block(num_blocks_) + size + num_blocks_ * Frame::kWordBytes + GraphEncoder::bound(block_bytes_)) {}
 
     // Empty where the frame does not become smaller than the chunk.
-    std::vector<std::uint8_t> write(GraphEncoder encoder) {
+    std::vector<std::uint8_t> write(GraphEncoder& encoder) {
         std::size_t end = Frame::first_block(num_blocks_);
         for (std::size_t block = 0; block < num_blocks_; ++block) {
             put(Frame::kHeaderBytes + block * Frame::kWordBytes, end);
@@ -77,7 +78,8 @@ class FrameWriter {
     std::vector<std::uint8_t> frame_;
 };
 
-py::object encode_graphs(const Array<std::uint8_t>& graphs, std::size_t block_bytes, std::uint8_t item_bytes, bool portable) {
+py::object encode_graphs(const Array<std::uint8_t>& graphs, std::size_t block_bytes, std::uint8_t item_bytes,
+                         bool portable) {
     require(graphs.ndim() == 2 && graphs.size() > 0, "graphs must have shape (n, K) and not be empty");
     require(graphs.size() < std::numeric_limits<std::int32_t>::max() - (1 << 20), "a frame holds less than 2 GB");
     require(block_bytes > 0, "block_bytes must be positive");
@@ -87,7 +89,9 @@ py::object encode_graphs(const Array<std::uint8_t>& graphs, std::size_t block_by
     std::vector<std::uint8_t> frame;
     {
         const Unlocked unlocked;
-        frame = FrameWriter(chunk, size, block_bytes, item_bytes).write(GraphEncoder(row_bytes, block_bytes, portable));
+        const std::size_t in_block = std::min(block_bytes, size);
+        GraphEncoder encoder(row_bytes, in_block, portable);
+        frame = FrameWriter(chunk, size, in_block, item_bytes).write(encoder);
     }
     if (frame.empty()) return py::none();
     return py::bytes(reinterpret_cast<const char*>(frame.data()), frame.size());

@@ -68,7 +68,7 @@ class Lz4 {
             repeat(write, distance, length);
             write += length;
         }
-        return wanted < size ? write <= stop : write == stop && read == end;
+        return wanted < size ? write <= stop && read <= end : write == stop && read == end;
     }
 
    private:
