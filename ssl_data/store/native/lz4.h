@@ -126,8 +126,10 @@ class Lz4 {
         word = (word & ~std::uint64_t{0} >> (64 - 8 * distance)) * kOnce[distance];
         const std::size_t step = kStep[distance];
         if (step == kWord) {
-            for (; write < until; write += 4 * kWord) {
-                for (std::size_t i = 0; i < 4 * kWord; i += kWord) std::memcpy(write + i, &word, kWord);
+            const std::uint64_t twice[] = {word, word};
+            for (; write < until; write += 2 * kVector) {
+                std::memcpy(write, twice, kVector);
+                std::memcpy(write + kVector, twice, kVector);
             }
         } else {
             for (; write < until; write += step) std::memcpy(write, &word, kWord);
