@@ -28,7 +28,7 @@ _SHORTEST = 6
 _SHORTEST_ENCODED = 4
 """What a length of 0 in the block stands for."""
 _LAST_LITERALS, _LAST_START = 5, 12
-"""A block ends with five literal bytes, and no match starts in its last twelve but one."""
+"""A block ends with five literal bytes, and no match starts after its twelfth byte from the end."""
 _MOST_DISTANCE = 0xFFFF
 _LONG, _MORE = 15, 255
 _BEGINNING = bytes([2, 1, 0x30])
