@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_data.config import Compression
+    from ssl_data.store.codec import ChunkCodec
 
 _PRESETS: tuple[Compression, ...] = ("fast", "balanced", "small")
 _SPEC = SSGSpec()
@@ -97,23 +98,14 @@ class BlockedBlosc(BloscWithChecksum):
         block_bytes = num_graphs * _SPEC.num_positions
         self._blosc = Blosc(cname="lz4", clevel=9, shuffle=Blosc.NOSHUFFLE, blocksize=block_bytes, typesize=25)
 
-    def decode_rows_into(self, encoded: bytes, rows: NDArray[np.int32], out: NDArray[Any]) -> None:
-        """Decompress some rows of one chunk."""
+    def decode_into(self, encoded: bytes, out: NDArray[Any], rows: NDArray[np.int32] | None = None) -> None:
+        """Decompress one chunk, or some rows of it."""
+        if rows is None:
+            super().decode_into(encoded, out)
+            return
         body = memoryview(encoded)[:-4]
         if crc32c(body) != encoded[-4:] or not decode_rows(body, rows, out):
             raise ValueError("checksum, or not compiled")
-
-
-class StoredBlocks(BlockedBlosc):
-    """As the preset does it, which plans the matches itself."""
-
-    def __init__(self) -> None:
-        self._preset = chunk_codec("fast", array=SSG)
-        self._blosc = Blosc()  # which decodes it
-
-    def encode(self, chunk: NDArray[Any]) -> bytes:
-        """Compress one chunk."""
-        return self._preset.encode(chunk)
 
 
 class ZstdWithChecksum:
@@ -313,10 +305,10 @@ class Trial:
         for content in self._encoded:
             self._codec.decode_into(content, self._out)
 
-    def decode_rows(self, codec: BlockedBlosc, rows: NDArray[np.int32]) -> None:
+    def decode_rows(self, codec: BlockedBlosc | ChunkCodec, rows: NDArray[np.int32]) -> None:
         """Decode some rows of all chunks."""
         for content in self._encoded:
-            codec.decode_rows_into(content, rows, self._out)
+            codec.decode_into(content, self._out, rows)
 
 
 def measure(sample: Sequence[Photograph], rounds: int, *, tiny: bool) -> list[dict[str, Any]]:
@@ -344,7 +336,8 @@ def blocks(sample: Sequence[Photograph], rounds: int) -> list[dict[str, Any]]:
     rows = np.flatnonzero(np.arange(Candidate.chunk_rows) % _PERIOD < _RUN).astype(np.int32)
     table = []
     names = {graphs: f"{graphs * _SPEC.num_positions:,} bytes" for graphs in _BLOCKS} | {0: "chosen by Blosc"}
-    codecs = {name: BlockedBlosc(graphs) for graphs, name in names.items()} | {"preset fast": StoredBlocks()}
+    codecs: dict[str, BlockedBlosc | ChunkCodec] = {name: BlockedBlosc(graphs) for graphs, name in names.items()}
+    codecs["preset fast"] = chunk_codec("fast", array=SSG)
     for name, codec in codecs.items():
         trial = Trial(name, Candidate(codec=codec), sample)
         timed: dict[str, Callable[[], object]] = {

@@ -13,6 +13,7 @@ import google_crc32c
 import numpy as np
 
 from ssl_data.store import extension
+from ssl_data.store.blosc import HEADER_BYTES, WORD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["block_table", "table_bytes"]
 
 _CRC_BYTES = 4
-_WORD = np.dtype("<u4")
-_HEADER_BYTES = 16
 _STORED = 2
 """Flag of a Blosc frame that is not compressed at all."""
 
@@ -38,7 +37,7 @@ def table_bytes(chunk_bytes: int, block_bytes: int | None) -> int:
     """
     if block_bytes is None or chunk_bytes < block_bytes:
         return 0
-    return 2 * _WORD.itemsize * -(-chunk_bytes // block_bytes) + _CRC_BYTES
+    return 2 * WORD.itemsize * -(-chunk_bytes // block_bytes) + _CRC_BYTES
 
 
 def block_table(encoded: bytes, chunk_bytes: int, block_bytes: int | None) -> bytes:
@@ -67,11 +66,11 @@ def block_table(encoded: bytes, chunk_bytes: int, block_bytes: int | None) -> by
 
 
 def _block_table_numpy(frame: NDArray[np.uint8], block_bytes: int) -> bytes:
-    num_bytes = int(frame[4:8].view(_WORD)[0])
-    table = np.zeros((-(-num_bytes // block_bytes), 2), dtype=_WORD)
+    num_bytes = int(frame[4:8].view(WORD)[0])
+    table = np.zeros((-(-num_bytes // block_bytes), 2), dtype=WORD)
     if not frame[2] & _STORED:
-        first = _HEADER_BYTES + _WORD.itemsize * len(table)
-        starts = frame[_HEADER_BYTES:first].view(_WORD)
+        first = HEADER_BYTES + WORD.itemsize * len(table)
+        starts = frame[HEADER_BYTES:first].view(WORD)
         table[:, 0] = [*starts[1:], len(frame)]
         if starts[0] != first or (table[:, 0] <= starts).any():
             raise ValueError("the blocks of a frame must be in order")

@@ -16,7 +16,12 @@ from ssl_data.store import extension
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["decode_mask", "decode_rows"]
+__all__ = ["HEADER_BYTES", "WORD", "decode_mask", "decode_rows"]
+
+HEADER_BYTES = 16
+"""Of a frame; then follows, for each block, where it begins."""
+WORD = np.dtype("<u4")
+"""Type of all sizes and places in a frame."""
 
 
 def decode_rows(frame: memoryview, rows: NDArray[np.int32], out: NDArray[Any]) -> bool:

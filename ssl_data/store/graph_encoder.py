@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_data.store import extension
+from ssl_data.store.blosc import HEADER_BYTES, WORD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +34,6 @@ _MOST_DISTANCE = 0xFFFF
 _LONG, _MORE = 15, 255
 _BEGINNING = bytes([2, 1, 0x30])
 """Versions of frame and LZ4, and flags: LZ4, blocks that are not split by the bytes of an item."""
-_HEADER_BYTES, _WORD = 16, np.dtype("<u4")
 
 
 def encode_graphs(chunk: NDArray[np.uint8], block_bytes: int, item_bytes: int) -> bytes | None:
@@ -69,12 +69,12 @@ def _encode_graphs_numpy(chunk: NDArray[np.uint8], block_bytes: int, item_bytes:
         block = content[span].tobytes()
         encoded = _encode_block(block, lengths[span].tolist(), distances[span].tolist())
         blocks.append(encoded if len(encoded) < len(block) else block)
-    sizes = [_WORD.itemsize + len(block) for block in blocks]
-    *starts, end = accumulate(sizes, initial=_HEADER_BYTES + _WORD.itemsize * len(blocks))
-    if end >= _HEADER_BYTES + len(content):
+    sizes = [WORD.itemsize + len(block) for block in blocks]
+    *starts, end = accumulate(sizes, initial=HEADER_BYTES + WORD.itemsize * len(blocks))
+    if end >= HEADER_BYTES + len(content):
         return None
-    words = np.array([len(content), block_bytes, end, *starts], dtype=_WORD)
-    body = b"".join(len(block).to_bytes(_WORD.itemsize, "little") + block for block in blocks)
+    words = np.array([len(content), block_bytes, end, *starts], dtype=WORD)
+    body = b"".join(len(block).to_bytes(WORD.itemsize, "little") + block for block in blocks)
     return _BEGINNING + bytes([item_bytes]) + words.tobytes() + body
 
 

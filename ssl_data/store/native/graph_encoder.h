@@ -56,7 +56,8 @@ class GraphEncoder {
 
    private:
     static constexpr std::size_t kBits = 64, kVector = 16;
-    // The format knows matches from four bytes on, ends with five literal bytes, and starts no match after the twelfth byte from the end.
+    // The format knows matches from four bytes on, ends with five literal bytes, and starts no match after the twelfth byte
+    // from the end.
     static constexpr std::size_t kShortestEncoded = 4, kLastLiterals = 5, kLastStart = 12;
     static constexpr std::size_t kShortest = 6;
     static constexpr std::size_t kLong = 15, kMore = 255;

@@ -101,7 +101,8 @@ py::object encode_graphs(const Array<std::uint8_t>& graphs, std::size_t block_by
 
 void add_graphs(py::module_& module) {
     module.def("encode_graphs", encode_graphs, py::arg("graphs").noconvert(), py::arg("block_bytes"),
-               py::arg("item_bytes"), py::arg("portable") = false, "A frame of LZ4 blocks, made to be decoded fast, from graphs (n, K); None if it were no smaller.");
+               py::arg("item_bytes"), py::arg("portable") = false,
+               "A frame of LZ4 blocks, made to be decoded fast, from graphs (n, K); None if it were no smaller.");
 }
 
 }  // namespace ssl_data
