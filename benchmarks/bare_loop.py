@@ -62,13 +62,13 @@ def traced_reads() -> Iterator[list[Read]]:
         return original(reader, chunks, outs, rows)
 
     ShardReader.decode = decode  # type: ignore[method-assign, assignment]
-    original_gather = ShardReader.gather
-    ShardReader.gather = lambda *_: False  # type: ignore[method-assign]
+    natively = ShardReader.gather, ShardReader.read_tiles
+    ShardReader.gather = ShardReader.read_tiles = lambda *_: False  # type: ignore[method-assign]
     try:
         yield reads
     finally:
         ShardReader.decode = original  # type: ignore[method-assign]
-        ShardReader.gather = original_gather  # type: ignore[method-assign]
+        ShardReader.gather, ShardReader.read_tiles = natively  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

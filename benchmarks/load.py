@@ -37,7 +37,7 @@ from ssl_data.benchmarks.common import (
 )
 from ssl_data.benchmarks.png_pipeline import PNGDataset, write_files
 from ssl_data.geometry.positions import Dihedral, Window
-from ssl_data.training.graphs import fill_graphs, plan_graphs
+from ssl_data.training.graphs import plan_graphs, read_graphs
 
 if TYPE_CHECKING:
     import argparse
@@ -168,8 +168,8 @@ def against_computing(load: Load, store: ssl_data.Store, rounds: int) -> dict[st
         samples.append((plan, pixels, store.read_gt(index, window), out))
 
     def read() -> None:
-        for plan, _, image, out in samples:
-            fill_graphs(store, plan, image, out)
+        for plan, _, _, out in samples:
+            read_graphs(store, plan, out)
 
     def compute() -> None:
         for _, pixels, image, _ in samples:

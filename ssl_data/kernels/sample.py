@@ -69,7 +69,7 @@ def sample_pixels(
 
 
 def mark_pixels(row: NDArray[np.int32], col: NDArray[np.int32], out: NDArray[np.float32]) -> None:
-    """Fill `out` (H, W), C-contiguous, with 1 at pixels (N,) and 0 elsewhere."""
+    """Fill `out` (H, W), C-contiguous, with 1 at pixels (N,), whose rows ascend, and 0 elsewhere."""
     if use_native():
         native.mark_pixels(row, col, out)
         return

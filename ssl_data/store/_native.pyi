@@ -22,3 +22,13 @@ def gather_rows(
     columns: NDArray[np.uint16] | None,
     out: NDArray[np.uint8],
 ) -> tuple[int, str]: ...
+def read_tiles(
+    file: int,
+    chunks: NDArray[np.uint64],
+    first: int,
+    per_row: int,
+    side: int,
+    top: int,
+    left: int,
+    out: NDArray[np.uint8],
+) -> tuple[int, str]: ...

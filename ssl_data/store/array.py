@@ -169,7 +169,7 @@ class ShardedArray:
         return buffer.view(self.layout.dtype).reshape(self.layout.chunk_shape)
 
     def read_window(self, slot: int, window: Window, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """A rectangle of the image in a slot, in `out` where given; only the tiles it touches are read."""
+        """A rectangle of the image in a slot, in `out`, C-contiguous, where given; only tiles that it touches are read."""
         tile = self.layout.chunk_shape[1]
         tiles_per_row = self._per_axis[2]
         shard, local = divmod(slot, self.layout.shard_shape[0])
@@ -177,6 +177,9 @@ class ShardedArray:
         tile_cols = range(window.left // tile, -(-window.right // tile))
         shape = (window.bottom - window.top, window.right - window.left, *self.layout.shape[3:])
         image = np.empty(shape, dtype=self.layout.dtype) if out is None else out
+        pixels, corner = image.view(np.uint8).reshape(*shape[:2], -1), (window.top, window.left)
+        if self.shard(shard).read_tiles(local * self.chunks_per_item, tiles_per_row, corner, tile, pixels):
+            return image
         if image.shape == self.layout.chunk_shape[1:] and not (window.top % tile or window.left % tile):
             first = local * self.chunks_per_item + tile_rows.start * tiles_per_row + tile_cols.start
             self.shard(shard).read(range(first, first + 1), [image])

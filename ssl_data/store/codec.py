@@ -81,6 +81,11 @@ class ChunkCodec(Protocol):
         ...
 
     @property
+    def is_frame(self) -> bool:
+        """Whether a chunk is a Blosc frame of its values and a CRC-32C."""
+        ...
+
+    @property
     def metadata(self) -> list[dict[str, Any]]:
         """The Zarr v3 codecs after ``bytes``."""
         ...
@@ -108,6 +113,10 @@ class _ZstdCodec:
     @property
     def part_bytes(self) -> int | None:
         return None
+
+    @property
+    def is_frame(self) -> bool:
+        return False
 
     @property
     def metadata(self) -> list[dict[str, Any]]:
@@ -160,6 +169,10 @@ class _BloscCodec:
         return self.block_bytes or None
 
     @property
+    def is_frame(self) -> bool:
+        return True
+
+    @property
     def metadata(self) -> list[dict[str, Any]]:
         blosc = {
             "typesize": self.item_bytes,
@@ -187,6 +200,10 @@ class _DifferenceCodec:
     @property
     def part_bytes(self) -> int | None:
         return self.inner.part_bytes
+
+    @property
+    def is_frame(self) -> bool:
+        return False
 
     @property
     def metadata(self) -> list[dict[str, Any]]:

@@ -31,8 +31,8 @@ __all__ = ["ShardReader", "ShardWriter", "index_bytes", "runs"]
 _MISSING = np.uint64(2**64 - 1)
 _INDEX_DTYPE = np.dtype("<u8")
 _CHECKSUM_BYTES = 4
-_UNDIVIDED = "undivided"
-"""What compiled code says of a chunk that has no blocks since Blosc has stored it as it is."""
+_OTHER = "other"
+"""What compiled code says of a chunk that it leaves to the library, e.g. graphs that Blosc has stored as they are."""
 
 
 def index_bytes(num_chunks: int) -> int:
@@ -263,7 +263,49 @@ class ShardReader:
             columns,
             out,
         )
-        if trouble == _UNDIVIDED:
+        if trouble == _OTHER:
+            return False
+        if trouble:
+            raise self._faulty(chunks[place], trouble)
+        return True
+
+    def read_tiles(self, image: int, per_row: int, corner: tuple[int, int], side: int, out: NDArray[np.uint8]) -> bool:
+        """Fill `out` with a rectangle of an image whose tiles are chunks, in one call.
+
+        Parameters
+        ----------
+        image : int
+            The image's first chunk.
+        per_row : int
+            Tiles side by side.
+        corner : (row, col)
+            Of the rectangle, which lies in the image.
+        side : int
+            Of a tile.
+        out : uint8 (H, W, C)
+            C-contiguous.
+
+        Returns
+        -------
+        bool
+            False where `out` is not filled, since this is no local file, the tiles are compressed in another way, or
+            there is no compiled code for them on this machine.
+
+        Raises
+        ------
+        StoreCorruptError
+            Naming file and chunk, if a chunk was never written or does not decode.
+        """
+        descriptor = self._file.descriptor
+        if descriptor is None or not self._codec.is_frame or not extension.has_crc32c():
+            return False
+        top, left = corner
+        first = top // side * per_row + left // side
+        last = (top + out.shape[0] - 1) // side * per_row + (left + out.shape[1] - 1) // side
+        chunks = range(image + first, image + last + 1)
+        places = self._places(chunks)
+        place, trouble = extension.native.read_tiles(descriptor, places, first, per_row, side, top, left, out)
+        if trouble == _OTHER:
             return False
         if trouble:
             raise self._faulty(chunks[place], trouble)

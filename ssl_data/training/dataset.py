@@ -16,11 +16,11 @@ from ssl_data.training.augment import Augmentation, flip_probability
 from ssl_data.training.batch import SSGBatch
 from ssl_data.training.buffers import take_arrays
 from ssl_data.training.degradation import BICUBIC, Degradation, draw_degradation, find_degradation
-from ssl_data.training.graphs import Border, GraphPlan, fill_graphs, plan_graphs
+from ssl_data.training.graphs import Border, GraphPlan, compute_graphs, plan_graphs, read_graphs
 from ssl_data.training.recipes import Recipe, load_recipe, recipe_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -188,32 +188,36 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         plans = [self._plan(range(len(self))[index], epoch) for index, epoch in zip(indices, epochs, strict=True)]
         memory = self._take_memory(plans)
         counts = [len(plan) for plan in plans]
+        codes = np.split(memory["codes"], np.cumsum(counts[:-1]))
+        # One kind of thing after the other: after a few MB of graphs, nothing else is in the core's cache any more.
+        for plan, out in zip(plans, codes, strict=True):
+            read_graphs(self.store, plan, out)
+        for number, (plan, out) in enumerate(zip(plans, codes, strict=True)):
+            self._fill(plan, out, {name: memory[name][number] for name in _IMAGES if name in memory})
+        np.concatenate([plan.pixels.row for plan in plans], out=memory["row"])
+        np.concatenate([plan.pixels.col for plan in plans], out=memory["col"])
         tensors = {name: torch.from_numpy(array) for name, array in memory.items()}
         graphs = [tensors[name].split_with_sizes(counts) for name in ("codes", "row", "col")]
-        samples, first = [], 0
-        for number, (plan, (codes, row, col)) in enumerate(zip(plans, zip(*graphs, strict=True), strict=True)):
-            image = self.store.read_gt(plan.index, plan.window)
-            span = slice(first, first + len(plan))
-            first = span.stop
-            fill_graphs(self.store, plan, image, memory["codes"][span])
-            unit_range(image, plan.turn, memory["gt"][number])
-            memory["row"][span], memory["col"][span] = plan.pixels.row, plan.pixels.col
-            mark_pixels(plan.pixels.row, plan.pixels.col, memory["gt_mask"][number, 0])
-            sample = {
-                "gt": tensors["gt"][number],
-                "gt_mask": tensors["gt_mask"][number],
-                "ssg": _one_image(codes, row, col, plan.pixels),
-                "patch_id": self.store.patch_id(plan.index),
-            }
-            if "lq" in memory:
-                unit_range(self.store.read_lq(plan.index, plan.window), plan.turn, memory["lq"][number])
-                sample["lq"] = tensors["lq"][number]
+        samples = []
+        for number, (plan, parts) in enumerate(zip(plans, zip(*graphs, strict=True), strict=True)):
+            sample = {name: tensors[name][number] for name in _IMAGES if name in tensors}
+            sample["ssg"] = _one_image(*parts, plan.pixels)
+            sample["patch_id"] = self.store.patch_id(plan.index)
             if self._degradation is not None:
                 draw = {"seed": self._augmentation.seed, "epoch": epochs[number], "index": plan.index}
                 fields = draw_degradation(self._degradation, **draw)
                 sample.update({name: torch.from_numpy(array) for name, array in fields.items()})
             samples.append(sample)
         return samples
+
+    def _fill(self, plan: GraphPlan, codes: NDArray[Any], images: Mapping[str, NDArray[np.float32]]) -> None:
+        """The images of a sample, and those of its graphs that are computed from one."""
+        image = self.store.read_gt(plan.index, plan.window)
+        unit_range(image, plan.turn, images["gt"])
+        compute_graphs(self.store, plan, image, codes)
+        mark_pixels(plan.pixels.row, plan.pixels.col, images["gt_mask"][0])
+        if "lq" in images:
+            unit_range(self.store.read_lq(plan.index, plan.window), plan.turn, images["lq"])
 
     def _plan(self, index: int, epoch: int) -> GraphPlan:
         window, turn = self._augmentation.draw(epoch=epoch, index=index)
@@ -235,6 +239,7 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         return dict(zip(layouts, take_arrays(*layouts.values()), strict=True))
 
 
+_IMAGES = ("gt", "gt_mask", "lq")
 _ONE_IMAGE = torch.zeros(1, dtype=torch.int32)
 
 

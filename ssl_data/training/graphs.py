@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ssl_data.store.reader import Store
 
-__all__ = ["Border", "GraphPlan", "fill_graphs", "plan_graphs"]
+__all__ = ["Border", "GraphPlan", "compute_graphs", "plan_graphs", "read_graphs"]
 
 Border = Literal["exact", "interior", "cached"]
 
@@ -86,8 +86,30 @@ def plan_graphs(
     return GraphPlan(index=index, window=window, turn=turn, pixels=pixels)
 
 
-def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: NDArray[Any]) -> None:
-    """Read and compute the codes of a sample's graphs.
+def read_graphs(store: Store, plan: GraphPlan, out: NDArray[Any]) -> None:
+    """Read the codes of a sample's stored graphs.
+
+    Parameters
+    ----------
+    store, plan
+        See `plan_graphs`.
+    out : uint8 or uint16 (N, K)
+        `Store.code_type`. The rows ``plan.pixels.places`` are filled; C-contiguous.
+    """
+    rows, places = plan.pixels.rows, plan.pixels.places
+    # The store's compiled code knows nothing of the environment's choice of a backend.
+    is_fastest = use_native() and not is_portable()
+    if is_fastest and store.gather_codes(plan.index, rows, out, places, turned_columns(plan.turn, out.shape[1])):
+        return
+    if plan.is_a_run:
+        store.read_codes(plan.index, int(rows[0]), int(rows[-1]) + 1, out=out)
+        return
+    for span, rows_of_block, block in store.code_blocks(plan.index, rows):
+        turn_graphs(block, rows_of_block, out, places[span], plan.turn)
+
+
+def compute_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: NDArray[Any]) -> None:
+    """Compute the codes of the graphs of a sample that are not those stored.
 
     Parameters
     ----------
@@ -96,18 +118,9 @@ def fill_graphs(store: Store, plan: GraphPlan, image: NDArray[np.uint8], out: ND
     image : uint8 (H, W, 3)
         The crop, not turned.
     out : uint8 or uint16 (N, K)
-        `Store.code_type`. Is filled; C-contiguous.
+        `Store.code_type`. The rows ``plan.pixels.computed`` are filled; C-contiguous.
     """
-    rows, places, computed = plan.pixels.rows, plan.pixels.places, plan.pixels.computed
-    # The store's compiled code knows nothing of the environment's choice of a backend.
-    is_fastest = use_native() and not is_portable()
-    columns = turned_columns(plan.turn, out.shape[1])
-    if not (is_fastest and store.gather_codes(plan.index, rows, out, places, columns)):
-        if plan.is_a_run:
-            store.read_codes(plan.index, int(rows[0]), int(rows[-1]) + 1, out=out)
-            return
-        for span, rows_of_block, block in store.code_blocks(plan.index, rows):
-            turn_graphs(block, rows_of_block, out, places[span], plan.turn)
+    computed = plan.pixels.computed
     if len(computed):
         turned = np.ascontiguousarray(plan.turn.image(image))
         pixels = np.stack([plan.pixels.row[computed], plan.pixels.col[computed]], axis=1)

@@ -23,4 +23,4 @@ export PYTHONPATH="$build/lib" PYTHONSAFEPATH=1 # not the package in this folder
 python -c "from ssl_data.kernels import _native; assert _native.__file__.startswith('$build'), _native.__file__"
 pytest -p no:cacheprovider tests/kernels/test_ssg_backends.py tests/kernels/test_ssg_inputs.py \
     tests/kernels/test_quantize.py tests/kernels/test_sample.py tests/store/test_gradient.py \
-    tests/store/test_blosc.py tests/store/test_blocks.py tests/store/test_graph_encoder.py "$@"
+    tests/store/test_blosc.py tests/store/test_blocks.py tests/store/test_graph_encoder.py tests/store/test_tiles.py "$@"

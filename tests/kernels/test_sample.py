@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_data.geometry.positions import Dihedral, Window, interior_window
-from ssl_data.kernels.extension import BACKEND_VARIABLE
+from ssl_data.kernels.extension import BACKEND_VARIABLE, use_native
 from ssl_data.kernels.sample import mark_pixels, sample_pixels
 from ssl_data.kernels.ssg import available_backends
 from ssl_data.kernels.turn import turn_graphs, unit_range
@@ -124,6 +124,14 @@ def test_pixels_outside_are_not_marked(row, col):
     pixel = np.array([row], dtype=np.int32), np.array([col], dtype=np.int32)
     with pytest.raises((ValueError, IndexError)):
         mark_pixels(*pixel, np.zeros((4, 5), dtype=np.float32))
+
+
+def test_pixels_out_of_order_are_refused():
+    if not use_native():
+        pytest.skip("only compiled code asks for an order")
+    row, col = np.array([1, 0], dtype=np.int32), np.array([0, 0], dtype=np.int32)
+    with pytest.raises(ValueError, match="rows must ascend"):
+        mark_pixels(row, col, np.zeros((4, 5), dtype=np.float32))
 
 
 @pytest.mark.parametrize("stride", [64, 1000, 2**31 - 1])

@@ -18,6 +18,7 @@
 #endif
 
 #include "arrays.h"
+#include "past_cache.h"
 #include "unlocked.h"
 
 namespace py = pybind11;
@@ -202,19 +203,32 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
     return py::make_tuple(row, col, rows, places, computed, total);
 }
 
-// Ones at the pixels, zeros elsewhere.
+// Ones at the pixels, zeros elsewhere; the pixels are in row-major order. Rows are made in the cache, one after the other,
+// since a batch of them is larger.
 void mark_pixels(const Array<std::int32_t>& row, const Array<std::int32_t>& col, Array<float>& out) {
     require(row.ndim() == 1 && col.ndim() == 1 && row.size() == col.size(), "row and col must match");
     require(out.ndim() == 2, "out must be two-dimensional");
-    const py::ssize_t height = out.shape(0), width = out.shape(1);
+    const std::int32_t height = static_cast<std::int32_t>(out.shape(0)), width = static_cast<std::int32_t>(out.shape(1));
     const std::int32_t *y = row.data(), *x = col.data();
-    for (py::ssize_t i = 0; i < row.size(); ++i) {
-        require(y[i] >= 0 && y[i] < height && x[i] >= 0 && x[i] < width, "pixels must lie in out");
-    }
-    float* values = out.mutable_data();
+    const std::size_t count = row.size();
+    bool is_inside = true, ascends = true;
+    for (std::size_t i = 0; i < count; ++i) is_inside &= (y[i] >= 0) & (y[i] < height) & (x[i] >= 0) & (x[i] < width);
+    for (std::size_t i = 1; i < count; ++i) ascends &= y[i - 1] <= y[i];
+    require(is_inside, "pixels must lie in out");
+    require(ascends, "rows must ascend");
+    std::uint8_t* to = reinterpret_cast<std::uint8_t*>(out.mutable_data());
+    std::vector<float> line(static_cast<std::size_t>(width));
+    const std::size_t num_bytes = line.size() * sizeof(float);
     const ssl_data::Unlocked unlocked;
-    std::fill(values, values + height * width, 0.0F);
-    for (py::ssize_t i = 0; i < row.size(); ++i) values[y[i] * width + x[i]] = 1.0F;
+    ssl_data::PastCache copies;
+    std::size_t i = 0;
+    for (std::int32_t at = 0; at < height; ++at, to += num_bytes) {
+        std::fill(line.begin(), line.end(), 0.0F);
+        for (; i < count && y[i] == at; ++i) line[x[i]] = 1.0F;
+        copies.add(to, reinterpret_cast<const std::uint8_t*>(line.data()), num_bytes);
+        copies.finish();
+    }
+    ssl_data::PastCache::publish();
 }
 
 }  // namespace

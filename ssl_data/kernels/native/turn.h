@@ -9,11 +9,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+#include "past_cache.h"
 
 namespace ssg {
 
@@ -29,37 +30,16 @@ struct Turn {
     T* out;
 };
 
-// Copies to memory that is not looked at soon: a batch is larger than the cache, in which the copy need not leave traces.
-inline void copy_past_cache(std::uint8_t* to, const std::uint8_t* from, std::size_t size) {
-#if defined(__x86_64__)
-    constexpr std::size_t kLine = 64, kVector = 16;
-    const std::size_t head = std::min(size, -reinterpret_cast<std::uintptr_t>(to) % kLine);
-    std::memcpy(to, from, head);
-    for (to += head, from += head, size -= head; size >= kLine; to += kLine, from += kLine, size -= kLine) {
-        for (std::size_t i = 0; i < kLine; i += kVector) {
-            const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
-            _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), bytes);
-        }
-    }
-#endif
-    std::memcpy(to, from, size);
-}
-
-// Neighbours that stay neighbours are copied at once: a crop takes a run of graphs from each row of the patch.
 template <class T>
 void copy_rows(const Turn<T>& problem) {
-    const std::int32_t *rows = problem.rows, *places = problem.places;
-    for (std::size_t begin = 0, end; begin < problem.count; begin = end) {
-        for (end = begin + 1; end < problem.count; ++end) {
-            if (rows[end] != rows[end - 1] + 1 || places[end] != places[end - 1] + 1) break;
-        }
-        copy_past_cache(reinterpret_cast<std::uint8_t*>(problem.out + places[begin] * problem.num_columns),
-                        reinterpret_cast<const std::uint8_t*>(problem.graphs + rows[begin] * problem.num_columns),
-                        (end - begin) * problem.num_columns * sizeof(T));
+    ssl_data::PastCache copies;
+    for (std::size_t i = 0; i < problem.count; ++i) {
+        copies.add(reinterpret_cast<std::uint8_t*>(problem.out + problem.places[i] * problem.num_columns),
+                   reinterpret_cast<const std::uint8_t*>(problem.graphs + problem.rows[i] * problem.num_columns),
+                   problem.num_columns * sizeof(T));
     }
-#if defined(__x86_64__)
-    _mm_sfence();  // other threads see the copies once they are told of them, as with what is written the usual way
-#endif
+    copies.finish();
+    ssl_data::PastCache::publish();
 }
 
 template <class T>

@@ -10,17 +10,16 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "../../kernels/native/arrays.h"
+#include "../../kernels/native/past_cache.h"
 #include "../../kernels/native/turn.h"
-#include "../../kernels/native/unlocked.h"
+#include "chunk_file.h"
 #include "crc32c.h"
 #include "frame.h"
 #include "lz4.h"
@@ -36,19 +35,6 @@ constexpr std::size_t kGapBytes = 4 << 10;
 // What is read at once stays in the core's cache until it is decoded.
 constexpr std::size_t kMostBytes = 256 << 10;
 
-enum class Trouble { none, undivided, cut_off, bad_table, bad_checksum, bad_block, system };
-
-std::string describe(Trouble trouble) {
-    switch (trouble) {
-        case Trouble::none: return "";
-        case Trouble::undivided: return "undivided";
-        case Trouble::cut_off: return "the file ends before it does";
-        case Trouble::bad_table: return "its block table was altered";
-        case Trouble::bad_checksum: return "a block's CRC-32C does not match";
-        default: return "a block does not decode";
-    }
-}
-
 // (end, checksum) of each block of a chunk, then the table's own checksum.
 class BlockTable {
    public:
@@ -60,7 +46,7 @@ class BlockTable {
     Trouble check(std::size_t frame_bytes, std::size_t block_bytes) const {
         const std::size_t own = num_blocks_ * kEntryBytes;
         if (Crc32c::of(bytes_, own) != little_endian(bytes_ + own)) return Trouble::bad_table;
-        if (end(num_blocks_ - 1) == 0) return Trouble::undivided;
+        if (end(num_blocks_ - 1) == 0) return Trouble::other;
         for (std::size_t block = 0; block < num_blocks_; ++block) {
             const std::size_t from = begin(block), to = end(block);
             if (to < from + Frame::kWordBytes || to - from > Frame::kWordBytes + block_bytes || to > frame_bytes) {
@@ -77,10 +63,6 @@ class BlockTable {
    private:
     const std::uint8_t* bytes_;
     std::size_t num_blocks_;
-};
-
-struct Place {
-    std::uint64_t offset, size;
 };
 
 struct Request {
@@ -118,6 +100,7 @@ class Gatherer {
             const Trouble found = gather(chunk, table, first, next);
             if (found != Trouble::none) return {chunk, found};
         }
+        PastCache::publish();
         return {0, Trouble::none};
     }
 
@@ -127,16 +110,7 @@ class Gatherer {
     };
 
     Trouble read(std::uint64_t offset, std::uint8_t* to, std::size_t size) {
-        while (size > 0) {
-            const ssize_t count = read_some(offset, to, size);
-            if (count < 0 && errno == EINTR) continue;
-            if (count < 0) return Trouble::system;
-            if (count == 0) return Trouble::cut_off;
-            offset += count;
-            to += count;
-            size -= count;
-        }
-        return Trouble::none;
+        return read_all(offset, to, size, [this](auto... where) { return read_some(where...); });
     }
 
     // As pread. The system reads ahead what follows what was read, but not across the gaps between blocks: a disk would be
@@ -171,6 +145,8 @@ class Gatherer {
         if (trouble != Trouble::none) return trouble;
         find_wanted(chunk, first, stop);
         is_first_ = true;
+        std::size_t copied = 0;
+        PastCache copies;
         std::uint8_t* const decoded = decoded_scratch.of(request_.chunk_bytes + Lz4::kSlack);
         for (std::size_t i = 0, next; i < wanted_.size(); i = next) {
             const std::size_t begin = table.begin(wanted_[i].block);
@@ -187,15 +163,32 @@ class Gatherer {
                 const std::size_t block = wanted_[i].block, at = block * request_.block_bytes;
                 const std::uint8_t* const from = encoded + (table.begin(block) - begin);
                 const std::size_t size = table.end(block) - table.begin(block);
-                if (Crc32c::of(from, size) != table.checksum(block)) return Trouble::bad_checksum;
+                if (Crc32c::of(from, size) != table.checksum(block)) return Trouble::bad_block_checksum;
                 const std::size_t in_block = std::min(request_.block_bytes, request_.chunk_bytes - at);
-                if (!decode_block(from, size, decoded + at, in_block, wanted_[i].bytes)) return Trouble::bad_block;
+                const auto copy_a_line = [&copies] { copies.step(); };
+                if (!decode_block(from, size, decoded + at, in_block, wanted_[i].bytes, copy_a_line)) return Trouble::bad_block;
+                if (request_.columns == nullptr) copied = copy_up_to(at + in_block, decoded, first, copied, copies);
             }
         }
-        ssg::turn_rows(ssg::Turn<std::uint8_t>{decoded, rows_.data(), request_.places + first, stop - first,
-                                               request_.columns, request_.row_bytes, request_.out},
-                       false);
+        if (request_.columns != nullptr) {
+            ssg::turn_rows(ssg::Turn<std::uint8_t>{decoded, rows_.data(), request_.places + first, stop - first,
+                                                   request_.columns, request_.row_bytes, request_.out},
+                           false);
+        }
+        copies.finish();
         return Trouble::none;
+    }
+
+    // Has the wanted rows of a chunk copied, from number `copied` on, that lie in its first `end` bytes; how many those are.
+    std::size_t copy_up_to(std::size_t end, const std::uint8_t* decoded, std::size_t first, std::size_t copied,
+                           PastCache& copies) {
+        for (; copied < rows_.size(); ++copied) {
+            const std::size_t begin = rows_[copied] * request_.row_bytes;
+            if (begin + request_.row_bytes > end) break;
+            const std::size_t place = request_.places[first + copied];
+            copies.add(request_.out + place * request_.row_bytes, decoded + begin, request_.row_bytes);
+        }
+        return copied;
     }
 
     // Fills `rows_` with the rows as they are counted in the chunk, and `wanted_` with the blocks in which they lie.
@@ -242,19 +235,7 @@ std::pair<std::size_t, std::string> gather_rows(int file, const Array<std::uint6
                              tables, chunk_rows * row_bytes, block_bytes, row_bytes, rows.data(), places.data(),
                              static_cast<std::size_t>(rows.size()), columns.is_none() ? nullptr : order.data(),
                              out.mutable_data()};
-    std::pair<std::size_t, Trouble> result;
-    int error;
-    {
-        const Unlocked unlocked;
-        result = Gatherer(request).run();
-        error = errno;
-    }
-    if (result.second == Trouble::system) {
-        errno = error;
-        PyErr_SetFromErrno(PyExc_OSError);
-        throw py::error_already_set();
-    }
-    return {result.first, describe(result.second)};
+    return run_unlocked([&request] { return Gatherer(request).run(); });
 }
 
 // The block table of a chunk; all zeros, apart from its own checksum, where the frame is not divided as expected.

@@ -3,9 +3,6 @@
 //
 // A crop needs a few graphs here and there of those in a chunk. Only the blocks in which they lie are decoded, and none
 // further than to its last wanted byte.
-//
-// A mask is bit-shuffled: a block begins with the lowest bits of all its bytes, packed, and goes on with the other bits,
-// which are zero. Eight bytes at a time are looked up by the eight bits of one.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -38,9 +35,6 @@ std::vector<std::size_t> wanted_bytes(const Rows& rows, std::size_t row_bytes, s
     return wanted;
 }
 
-// What became of a frame; others than plain ones are left to the library.
-enum class Outcome { decoded, corrupt, other };
-
 Outcome decode(const Frame& frame, const Rows& rows, std::size_t row_bytes, std::uint8_t* out, std::size_t size) {
     if (!frame.is_whole(size)) return Outcome::corrupt;
     if (frame.is_stored()) {
@@ -54,37 +48,6 @@ Outcome decode(const Frame& frame, const Rows& rows, std::size_t row_bytes, std:
         const std::size_t begin = block * block_bytes, in_block = std::min(block_bytes, size - begin);
         if (wanted[block] == 0) continue;
         if (!frame.decode(block, out + begin, in_block, wanted[block], size - begin - in_block)) return Outcome::corrupt;
-    }
-    return Outcome::decoded;
-}
-
-struct Spread {
-    std::uint8_t bytes[256][8] = {};
-
-    constexpr Spread() {
-        for (int bits = 0; bits < 256; ++bits) {
-            for (int i = 0; i < 8; ++i) bytes[bits][i] = bits >> i & 1;
-        }
-    }
-};
-
-constexpr Spread kSpread;
-
-Outcome decode_bits(const Frame& frame, std::uint8_t* out, std::size_t size) {
-    if (!frame.is_whole(size)) return Outcome::corrupt;
-    if (frame.is_stored() || !frame.is_lz4(Frame::kBitShuffled) || frame.item_bytes() != 1) return Outcome::other;
-    const std::size_t block_bytes = frame.block_bytes();
-    std::vector<std::uint8_t> shuffled(std::min(block_bytes, size) + Lz4::kSlack);
-    for (std::size_t block = 0; block < frame.num_blocks(); ++block) {
-        const std::size_t begin = block * block_bytes, in_block = std::min(block_bytes, size - begin);
-        if (in_block % 8 != 0) return Outcome::other;  // Blosc does not shuffle such blocks
-        if (!frame.decode(block, shuffled.data(), in_block, in_block, Lz4::kSlack)) return Outcome::corrupt;
-        const std::uint8_t *const rest = shuffled.data() + in_block / 8, *const end = shuffled.data() + in_block;
-        std::uint8_t others = 0;
-        for (const std::uint8_t* bits = rest; bits != end; ++bits) others |= *bits;
-        if (others != 0) return Outcome::other;
-        std::uint8_t* to = out + begin;
-        for (const std::uint8_t* bits = shuffled.data(); bits != rest; ++bits, to += 8) std::memcpy(to, kSpread.bytes[*bits], 8);
     }
     return Outcome::decoded;
 }

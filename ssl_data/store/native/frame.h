@@ -29,15 +29,16 @@ class Scratch {
 };
 
 // Decodes a block, for which there are `available` bytes: its compressed size, then as many bytes. See Lz4::decode, also
-// for the slack that has to follow both.
-inline bool decode_block(const std::uint8_t* from, std::size_t available, std::uint8_t* out, std::size_t size,
-                         std::size_t wanted) {
+// for the slack that has to follow both, and for what is done meanwhile.
+template <class Meanwhile>
+bool decode_block(const std::uint8_t* from, std::size_t available, std::uint8_t* out, std::size_t size, std::size_t wanted,
+                  Meanwhile&& meanwhile) {
     constexpr std::size_t kWordBytes = 4;
     if (available < kWordBytes) return false;
     const std::size_t encoded = little_endian(from);
     if (encoded > available - kWordBytes) return false;
     from += kWordBytes;
-    if (encoded != size) return Lz4::decode(from, from + encoded, out, size, wanted);
+    if (encoded != size) return Lz4::decode(from, from + encoded, out, size, wanted, meanwhile);
     std::memcpy(out, from, wanted);  // it would not have become smaller
     return true;
 }
@@ -90,12 +91,69 @@ struct Frame {
             std::memcpy(encoded, from, used);
             from = encoded;
         }
-        if (room >= Lz4::kSlack) return decode_block(from, used, out, size, wanted);
+        const auto nothing = [] {};
+        if (room >= Lz4::kSlack) return decode_block(from, used, out, size, wanted, nothing);
         std::uint8_t* const decoded = decoded_scratch.of(size + Lz4::kSlack);
-        if (!decode_block(from, used, decoded, size, wanted)) return false;
+        if (!decode_block(from, used, decoded, size, wanted, nothing)) return false;
         std::memcpy(out, decoded, wanted);
         return true;
     }
 };
+
+// What became of a frame; others than plain ones are left to the library.
+enum class Outcome { decoded, corrupt, other };
+
+// Decodes what a frame of `size` bytes holds, as far as bytes first .. last-1 need it; the others may hold anything
+// afterwards. `room` bytes follow `out`.
+inline Outcome decode_span(const Frame& frame, std::size_t first, std::size_t last, std::uint8_t* out, std::size_t size,
+                           std::size_t room = 0) {
+    if (!frame.is_whole(size)) return Outcome::corrupt;
+    if (frame.is_stored()) {
+        std::memcpy(out + first, frame.bytes + Frame::kHeaderBytes + first, last - first);
+        return Outcome::decoded;
+    }
+    if (!frame.is_lz4(0)) return Outcome::other;
+    const std::size_t block_bytes = frame.block_bytes();
+    for (std::size_t block = first / block_bytes, begin = block * block_bytes; begin < last; ++block, begin += block_bytes) {
+        const std::size_t in_block = std::min(block_bytes, size - begin), wanted = std::min(last - begin, in_block);
+        const std::size_t behind = size - begin - in_block + room;
+        if (!frame.decode(block, out + begin, in_block, wanted, behind)) return Outcome::corrupt;
+    }
+    return Outcome::decoded;
+}
+
+struct Spread {
+    std::uint8_t bytes[256][8] = {};
+
+    constexpr Spread() {
+        for (int bits = 0; bits < 256; ++bits) {
+            for (int i = 0; i < 8; ++i) bytes[bits][i] = bits >> i & 1;
+        }
+    }
+};
+
+inline constexpr Spread kSpread;
+
+// Decodes a mask. It is bit-shuffled: a block begins with the lowest bits of all its bytes, packed, and goes on with the
+// other bits, which are zero. Eight bytes at a time are looked up by the eight bits of one.
+inline Outcome decode_bits(const Frame& frame, std::uint8_t* out, std::size_t size) {
+    if (!frame.is_whole(size)) return Outcome::corrupt;
+    if (frame.is_stored() || !frame.is_lz4(Frame::kBitShuffled) || frame.item_bytes() != 1) return Outcome::other;
+    static thread_local Scratch scratch;
+    const std::size_t block_bytes = frame.block_bytes();
+    std::uint8_t* const shuffled = scratch.of(std::min(block_bytes, size) + Lz4::kSlack);
+    for (std::size_t block = 0; block < frame.num_blocks(); ++block) {
+        const std::size_t begin = block * block_bytes, in_block = std::min(block_bytes, size - begin);
+        if (in_block % 8 != 0) return Outcome::other;  // Blosc does not shuffle such blocks
+        if (!frame.decode(block, shuffled, in_block, in_block, Lz4::kSlack)) return Outcome::corrupt;
+        const std::uint8_t *const rest = shuffled + in_block / 8, *const end = shuffled + in_block;
+        std::uint8_t others = 0;
+        for (const std::uint8_t* bits = rest; bits != end; ++bits) others |= *bits;
+        if (others != 0) return Outcome::other;
+        std::uint8_t* to = out + begin;
+        for (const std::uint8_t* bits = shuffled; bits != rest; ++bits, to += 8) std::memcpy(to, kSpread.bytes[*bits], 8);
+    }
+    return Outcome::decoded;
+}
 
 }  // namespace ssl_data

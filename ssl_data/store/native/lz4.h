@@ -23,13 +23,16 @@ class Lz4 {
     static constexpr std::size_t kSlack = 64;
 
     // Decodes a block of `size` bytes at least up to its byte number `wanted`; the rest may hold anything afterwards.
-    // False for what is no such block.
+    // False for what is no such block. Once for each sequence, `meanwhile()` is done: decoding waits for the core's own
+    // registers and branches most of the time, so that something can be moved through the memory for nothing.
+    template <class Meanwhile>
     static bool decode(const std::uint8_t* read, const std::uint8_t* const end, std::uint8_t* const out, std::size_t size,
-                       std::size_t wanted) {
+                       std::size_t wanted, Meanwhile&& meanwhile) {
         std::uint8_t* write = out;
         const std::uint8_t *const stop = out + size, *const enough = out + wanted;
         // Nothing leads more than 50 bytes past `end` or `stop` before it is compared with them.
         while (write < enough) {
+            meanwhile();
             const std::uint8_t token = *read++;
             std::size_t num_literals = token >> 4, length = token & 15;
             if (num_literals != kLong) {

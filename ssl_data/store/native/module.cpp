@@ -5,6 +5,7 @@ void add_blocks(pybind11::module_& module);
 void add_blosc(pybind11::module_& module);
 void add_gradient(pybind11::module_& module);
 void add_graphs(pybind11::module_& module);
+void add_tiles(pybind11::module_& module);
 }  // namespace ssl_data
 
 PYBIND11_MODULE(_native, module) {
@@ -13,4 +14,5 @@ PYBIND11_MODULE(_native, module) {
     ssl_data::add_blosc(module);
     ssl_data::add_gradient(module);
     ssl_data::add_graphs(module);
+    ssl_data::add_tiles(module);
 }

@@ -1,0 +1,70 @@
+// Chunks in a shard file: where they lie, reading them, and what can be wrong with one.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "../../kernels/native/unlocked.h"
+
+namespace ssl_data {
+
+// An entry of a shard's index.
+struct Place {
+    std::uint64_t offset, size;
+};
+
+// `other`: a chunk that is left to the library, which can read all of them.
+enum class Trouble { none, other, cut_off, bad_table, bad_block_checksum, bad_chunk_checksum, bad_block, system };
+
+inline std::string describe(Trouble trouble) {
+    switch (trouble) {
+        case Trouble::none: return "";
+        case Trouble::other: return "other";
+        case Trouble::cut_off: return "the file ends before it does";
+        case Trouble::bad_table: return "its block table was altered";
+        case Trouble::bad_block_checksum: return "a block's CRC-32C does not match";
+        case Trouble::bad_chunk_checksum: return "its CRC-32C does not match";
+        default: return "a block does not decode";
+    }
+}
+
+// Fills `to` from a place of the file; `read_some` is like pread, of one file.
+template <class Read>
+Trouble read_all(std::uint64_t offset, std::uint8_t* to, std::size_t size, const Read& read_some) {
+    while (size > 0) {
+        const auto count = read_some(offset, to, size);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return Trouble::system;
+        if (count == 0) return Trouble::cut_off;
+        offset += count;
+        to += count;
+        size -= count;
+    }
+    return Trouble::none;
+}
+
+// Does `work` while other threads run; the first faulty chunk and its fault, for Python, which gets what the system says as
+// an exception.
+template <class Work>
+std::pair<std::size_t, std::string> run_unlocked(const Work& work) {
+    std::pair<std::size_t, Trouble> result;
+    int error;
+    {
+        const Unlocked unlocked;
+        result = work();
+        error = errno;
+    }
+    if (result.second == Trouble::system) {
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+        throw pybind11::error_already_set();
+    }
+    return {result.first, describe(result.second)};
+}
+
+}  // namespace ssl_data
