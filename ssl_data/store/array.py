@@ -169,7 +169,7 @@ class ShardedArray:
         return buffer.view(self.layout.dtype).reshape(self.layout.chunk_shape)
 
     def read_window(self, slot: int, window: Window, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """A rectangle of the image in a slot, in `out`, C-contiguous, where given; only tiles that it touches are read."""
+        """A rectangle of the image in a slot, in `out` (C-contiguous) where given; only tiles it touches are read."""
         tile = self.layout.chunk_shape[1]
         tiles_per_row = self._per_axis[2]
         shard, local = divmod(slot, self.layout.shard_shape[0])
