@@ -184,24 +184,26 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         return int(self._epoch)
 
     def _read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        if not len(indices):
+            return []
         epochs = [self._draw_epoch() for _ in indices]
         plans = [self._plan(range(len(self))[index], epoch) for index, epoch in zip(indices, epochs, strict=True)]
         memory = self._take_memory(plans)
         counts = [len(plan) for plan in plans]
-        codes = np.split(memory["codes"], np.cumsum(counts[:-1]))
+        outs = np.split(memory["codes"], np.cumsum(counts[:-1]))
         # One kind of thing after the other: after a few MB of graphs, nothing else is in the core's cache any more.
-        for plan, out in zip(plans, codes, strict=True):
+        for plan, out in zip(plans, outs, strict=True):
             read_graphs(self.store, plan, out)
-        for number, (plan, out) in enumerate(zip(plans, codes, strict=True)):
+        for number, (plan, out) in enumerate(zip(plans, outs, strict=True)):
             self._fill(plan, out, {name: memory[name][number] for name in _IMAGES if name in memory})
         np.concatenate([plan.pixels.row for plan in plans], out=memory["row"])
         np.concatenate([plan.pixels.col for plan in plans], out=memory["col"])
         tensors = {name: torch.from_numpy(array) for name, array in memory.items()}
         graphs = [tensors[name].split_with_sizes(counts) for name in ("codes", "row", "col")]
         samples = []
-        for number, (plan, parts) in enumerate(zip(plans, zip(*graphs, strict=True), strict=True)):
-            sample = {name: tensors[name][number] for name in _IMAGES if name in tensors}
-            sample["ssg"] = _one_image(*parts, plan.pixels)
+        for number, (plan, (codes, row, col)) in enumerate(zip(plans, zip(*graphs, strict=True), strict=True)):
+            sample: dict[str, Any] = {name: tensors[name][number] for name in _IMAGES if name in tensors}
+            sample["ssg"] = _one_image(codes, row, col, plan.pixels)
             sample["patch_id"] = self.store.patch_id(plan.index)
             if self._degradation is not None:
                 draw = {"seed": self._augmentation.seed, "epoch": epochs[number], "index": plan.index}
