@@ -210,6 +210,7 @@ def test_samples_read_together_are_joined_without_a_copy(store):
     assert batch["gt"].data_ptr() == samples[0]["gt"].data_ptr()
     assert batch["ssg"].codes.data_ptr() == samples[0]["ssg"].codes.data_ptr()
     assert_equal(batch, collate([dataset[3], dataset[1], dataset[2]]))
+    assert dataset.__getitems__([]) == []
     reordered = collate([samples[1], samples[0]])
     assert torch.equal(reordered["gt"][1], samples[0]["gt"])
     assert reordered["gt"].data_ptr() not in {sample["gt"].data_ptr() for sample in samples}

@@ -20,7 +20,7 @@
 
 #include "backend.h"
 
-namespace ssg {
+namespace ssl_data {
 namespace {
 
 struct Avx2 {
@@ -107,7 +107,7 @@ bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_suppor
 
 const Backend kAvx2 = {"native-avx2", supported, false, workspace_bytes<Avx2>, run<Avx2>, encode<Avx2>};
 
-}  // namespace ssg
+}  // namespace ssl_data
 
 #if defined(__clang__)
 #pragma clang attribute pop

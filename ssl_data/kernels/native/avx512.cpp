@@ -24,7 +24,7 @@
 
 #include "backend.h"
 
-namespace ssg {
+namespace ssl_data {
 namespace {
 
 struct Avx512 {
@@ -179,7 +179,7 @@ bool supported() {
 
 const Backend kAvx512 = {"native-avx512", supported, false, workspace_bytes<Avx512>, run<Avx512>, encode<Avx512>};
 
-}  // namespace ssg
+}  // namespace ssl_data
 
 #if defined(__clang__)
 #pragma clang attribute pop

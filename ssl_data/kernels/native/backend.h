@@ -3,7 +3,7 @@
 
 #include "graph.h"
 
-namespace ssg {
+namespace ssl_data {
 
 template <class Isa>
 std::size_t workspace_bytes(const Geometry& geometry) {
@@ -38,4 +38,4 @@ void encode(const Problem& problem, const std::int32_t* ssd, std::size_t count, 
     }
 }
 
-}  // namespace ssg
+}  // namespace ssl_data

@@ -24,7 +24,7 @@
 #include "energy.h"
 #include "finish.h"
 
-namespace ssg {
+namespace ssl_data {
 
 // Products keep the multiplying units busy. What else is to be done, the energies of the same pixel and the last stage
 // of the one before, needs mostly other units: it is computed between the products, a little at a time.
@@ -240,4 +240,4 @@ void run_block(Output output, bool pairs, int height_index, int rows_index, cons
     run(std::integral_constant<Output, Output::kNormalized>{});
 }
 
-}  // namespace ssg
+}  // namespace ssl_data

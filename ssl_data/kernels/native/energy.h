@@ -5,7 +5,7 @@
 
 #include "tools.h"
 
-namespace ssg {
+namespace ssl_data {
 
 template <class Isa>
 class Energy {
@@ -141,4 +141,4 @@ class Energy {
     std::int32_t right_ends_[kLanes];  // of the second
 };
 
-}  // namespace ssg
+}  // namespace ssl_data

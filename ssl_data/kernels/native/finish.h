@@ -17,7 +17,7 @@
 
 #include "tools.h"
 
-namespace ssg {
+namespace ssl_data {
 
 // Adding 1.5 * 2^23 to a float of magnitude below 2^22 rounds it to an integer, which is then found in the low bits.
 constexpr float kRounder = 12582912.0F;
@@ -312,4 +312,4 @@ class Finish {
     Float sums_ = {};
 };
 
-}  // namespace ssg
+}  // namespace ssl_data

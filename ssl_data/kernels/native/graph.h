@@ -28,7 +28,7 @@
 #include "blocks.h"
 #include "finish.h"
 
-namespace ssg {
+namespace ssl_data {
 
 template <class Isa>
 class Graph {
@@ -452,4 +452,4 @@ class Graph {
     bool second_ = false;  // whether cross_ and energy_ are the second of two
 };
 
-}  // namespace ssg
+}  // namespace ssl_data

@@ -7,7 +7,7 @@
 
 #include "problem.h"
 
-namespace ssg {
+namespace ssl_data {
 
 // First and last row and column, both inclusive.
 struct Box {
@@ -106,4 +106,4 @@ class PreparedImage {
     Image image_ = {};
 };
 
-}  // namespace ssg
+}  // namespace ssl_data

@@ -14,7 +14,7 @@
 
 #include "backend.h"
 
-namespace ssg {
+namespace ssl_data {
 namespace {
 
 struct Portable {
@@ -122,4 +122,4 @@ bool supported() { return true; }
 const Backend kPortable = {
     "native-portable", supported, true, workspace_bytes<Portable>, run<Portable>, encode<Portable>};
 
-}  // namespace ssg
+}  // namespace ssl_data

@@ -15,7 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace ssg {
+namespace ssl_data {
 
 struct Geometry {
     int search_size;
@@ -95,4 +95,4 @@ extern const Backend kAvx2;
 extern const Backend kAvx512;
 #endif
 
-}  // namespace ssg
+}  // namespace ssl_data

@@ -23,10 +23,8 @@
 
 namespace py = pybind11;
 
-namespace ssg {
+namespace ssl_data {
 namespace {
-
-using ssl_data::Array, ssl_data::require;
 
 struct Window {
     int top, left, bottom, right;
@@ -154,7 +152,7 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
     int total = 0;
     const bool is_turned = hflip || vflip || transpose;
     {
-        const ssl_data::Unlocked unlocked;
+        const Unlocked unlocked;
         const bool is_empty = taken.top >= taken.bottom || taken.left >= taken.right;
         const int top = is_empty ? 0 : taken.top, bottom = is_empty ? 0 : taken.bottom;
         total = mask.count_rows(0, top);
@@ -181,7 +179,7 @@ py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const p
     std::int32_t *row_of = row.mutable_data(), *col_of = col.mutable_data(), *graph_of = rows.mutable_data();
     std::int32_t *place_of = places.mutable_data(), *computed_of = computed.mutable_data();
     {
-        const ssl_data::Unlocked unlocked;
+        const Unlocked unlocked;
         // Backwards, the places are found from the last pixel on, but stored graphs are listed as they lie in the patch.
         const bool is_backwards = transpose ? vflip : hflip;
         std::size_t stored_at = is_backwards ? num_stored : 0, computed_at = 0;
@@ -219,8 +217,8 @@ void mark_pixels(const Array<std::int32_t>& row, const Array<std::int32_t>& col,
     std::uint8_t* to = reinterpret_cast<std::uint8_t*>(out.mutable_data());
     std::vector<float> line(static_cast<std::size_t>(width));
     const std::size_t num_bytes = line.size() * sizeof(float);
-    const ssl_data::Unlocked unlocked;
-    ssl_data::PastCache copies;
+    const Unlocked unlocked;
+    PastCache copies;
     std::size_t i = 0;
     for (std::int32_t at = 0; at < height; ++at, to += num_bytes) {
         std::fill(line.begin(), line.end(), 0.0F);
@@ -228,7 +226,7 @@ void mark_pixels(const Array<std::int32_t>& row, const Array<std::int32_t>& col,
         copies.add(to, reinterpret_cast<const std::uint8_t*>(line.data()), num_bytes);
         copies.finish();
     }
-    ssl_data::PastCache::publish();
+    PastCache::publish();
 }
 
 }  // namespace
@@ -239,4 +237,4 @@ void add_sample(py::module_& module) {
                py::arg("out").noconvert(), "Fill float32 (H, W) with 1 at pixels and 0 elsewhere.");
 }
 
-}  // namespace ssg
+}  // namespace ssl_data

@@ -20,14 +20,12 @@
 
 namespace py = pybind11;
 
-namespace ssg {
+namespace ssl_data {
 
 void add_sample(py::module_& module);  // in sample.cpp
 void add_turn(py::module_& module);    // in turn.cpp
 
 namespace {
-
-using ssl_data::Array, ssl_data::require;
 
 const Backend* const kBackends[] = {  // fastest first
 #if defined(__x86_64__)
@@ -160,7 +158,7 @@ class Kernel {
         if (count == 0) return;
         const Box box = bounding_box(problem.pixels, count, height, width);
         const std::uint8_t* bytes = image.data();
-        const ssl_data::Unlocked unlocked;
+        const Unlocked unlocked;
         const PreparedImage prepared(bytes, height, width, box, geometry_, backend_.planar);
         problem.image = prepared.image();
         run_threads(backend_, problem, count, num_threads);
@@ -209,18 +207,18 @@ void define_run(py::class_<Kernel>& kernel, const char* name, const char* doc) {
 }
 
 }  // namespace
-}  // namespace ssg
+}  // namespace ssl_data
 
 PYBIND11_MODULE(_native, module) {
     module.doc() = "Self-similarity graphs of edge pixels, compiled; called through ssl_data.kernels.ssg.";
-    module.def("backends", ssg::backends, "Names of the backends this processor can run, fastest first.");
-    py::class_<ssg::Kernel> kernel(module, "Kernel", "A spec and a backend, ready to be called for images.");
-    kernel.def(py::init<const std::string&, int, int, int, bool, double, int, const ssg::Array<std::uint8_t>&,
-                        const ssg::Array<std::int32_t>&>());
-    ssg::define_run<std::int32_t>(kernel, "ssd", "Write int32 (M, K) sums of squared differences.");
-    ssg::define_run<std::uint8_t>(kernel, "codes", "Write uint8 (M, K) codes.");
-    ssg::define_run<float>(kernel, "normalized", "Write float32 (M, K) normalised graphs.");
-    kernel.def("encode", &ssg::Kernel::encode, "uint8 (n,) codes of int32 (n,) sums of squared differences.");
-    ssg::add_sample(module);
-    ssg::add_turn(module);
+    module.def("backends", ssl_data::backends, "Names of the backends this processor can run, fastest first.");
+    py::class_<ssl_data::Kernel> kernel(module, "Kernel", "A spec and a backend, ready to be called for images.");
+    kernel.def(py::init<const std::string&, int, int, int, bool, double, int, const ssl_data::Array<std::uint8_t>&,
+                        const ssl_data::Array<std::int32_t>&>());
+    ssl_data::define_run<std::int32_t>(kernel, "ssd", "Write int32 (M, K) sums of squared differences.");
+    ssl_data::define_run<std::uint8_t>(kernel, "codes", "Write uint8 (M, K) codes.");
+    ssl_data::define_run<float>(kernel, "normalized", "Write float32 (M, K) normalised graphs.");
+    kernel.def("encode", &ssl_data::Kernel::encode, "uint8 (n,) codes of int32 (n,) sums of squared differences.");
+    ssl_data::add_sample(module);
+    ssl_data::add_turn(module);
 }

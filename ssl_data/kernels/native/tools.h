@@ -9,7 +9,7 @@
 
 #include "problem.h"
 
-namespace ssg {
+namespace ssl_data {
 
 #define SSG_INLINE __attribute__((always_inline)) inline
 #define SSG_LAMBDA __attribute__((always_inline))
@@ -50,4 +50,4 @@ struct Arena {
     }
 };
 
-}  // namespace ssg
+}  // namespace ssl_data

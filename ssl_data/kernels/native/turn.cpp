@@ -12,10 +12,8 @@
 
 namespace py = pybind11;
 
-namespace ssg {
+namespace ssl_data {
 namespace {
-
-using ssl_data::all_below, ssl_data::Array, ssl_data::require;
 
 template <class T>
 void turn_graphs(const Array<T>& graphs, const Array<std::int32_t>& rows, const Array<std::int32_t>& places,
@@ -25,11 +23,11 @@ void turn_graphs(const Array<T>& graphs, const Array<std::int32_t>& rows, const 
     require(rows.ndim() == 1 && places.ndim() == 1 && rows.size() == places.size(), "rows and places must match");
     require(all_below(rows, graphs.shape(0)), "rows must lie in graphs");
     require(all_below(places, out.shape(0)), "places must lie in out");
-    const Array<std::uint16_t> order = ssl_data::checked_columns(columns, out.shape(1));
+    const Array<std::uint16_t> order = checked_columns(columns, out.shape(1));
     const Turn<T> problem = {graphs.data(), rows.data(), places.data(), static_cast<std::size_t>(rows.size()),
                              columns.is_none() ? nullptr : order.data(), static_cast<std::size_t>(out.shape(1)),
                              out.mutable_data()};
-    const ssl_data::Unlocked unlocked;
+    const Unlocked unlocked;
     turn_rows(problem, portable);
 }
 
@@ -81,7 +79,7 @@ void unit_range(const Array<std::uint8_t>& image, bool hflip, bool vflip, bool t
     const std::ptrdiff_t outer = transpose ? right : down, inner = transpose ? down : right;
     const std::uint8_t* corner = image.data() + (vflip ? 3 * (height - 1) * width : 0) + (hflip ? 3 * (width - 1) : 0);
     float* to = out.mutable_data();
-    const ssl_data::Unlocked unlocked;
+    const Unlocked unlocked;
     const std::ptrdiff_t plane = out.shape(1) * out.shape(2);
 #if defined(__x86_64__)
     const bool is_wide = !portable && !transpose && __builtin_cpu_supports("avx512vbmi");
@@ -119,4 +117,4 @@ void add_turn(py::module_& module) {
                py::arg("out").noconvert(), py::arg("portable"), "uint8 (H, W, 3), turned, to float32 (3, H, W) in [0, 1].");
 }
 
-}  // namespace ssg
+}  // namespace ssl_data

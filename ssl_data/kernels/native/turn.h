@@ -16,7 +16,7 @@
 
 #include "past_cache.h"
 
-namespace ssg {
+namespace ssl_data {
 
 // Row places[i] of `out` becomes row rows[i] of `graphs`, column k of it column columns[k].
 template <class T>
@@ -32,14 +32,14 @@ struct Turn {
 
 template <class T>
 void copy_rows(const Turn<T>& problem) {
-    ssl_data::PastCache copies;
+    PastCache copies;
     for (std::size_t i = 0; i < problem.count; ++i) {
         copies.add(reinterpret_cast<std::uint8_t*>(problem.out + problem.places[i] * problem.num_columns),
                    reinterpret_cast<const std::uint8_t*>(problem.graphs + problem.rows[i] * problem.num_columns),
                    problem.num_columns * sizeof(T));
     }
     copies.finish();
-    ssl_data::PastCache::publish();
+    PastCache::publish();
 }
 
 template <class T>
@@ -104,4 +104,4 @@ void turn_rows(const Turn<T>& problem, [[maybe_unused]] bool portable) {
     turn_portable(problem);
 }
 
-}  // namespace ssg
+}  // namespace ssl_data

@@ -148,14 +148,9 @@ class Gatherer {
         std::size_t copied = 0;
         PastCache copies;
         std::uint8_t* const decoded = decoded_scratch.of(request_.chunk_bytes + Lz4::kSlack);
-        for (std::size_t i = 0, next; i < wanted_.size(); i = next) {
-            const std::size_t begin = table.begin(wanted_[i].block);
-            std::size_t end = table.end(wanted_[i].block);
-            for (next = i + 1; next < wanted_.size(); ++next) {
-                const std::size_t from = table.begin(wanted_[next].block), to = table.end(wanted_[next].block);
-                if (from - end > kGapBytes || to - begin > kMostBytes) break;
-                end = to;
-            }
+        for (std::size_t i = 0; i < wanted_.size();) {
+            const std::size_t next = end_of_read(table, i);
+            const std::size_t begin = table.begin(wanted_[i].block), end = table.end(wanted_[next - 1].block);
             std::uint8_t* const encoded = encoded_scratch.of(end - begin + Lz4::kSlack);
             const Trouble found = read(place.offset + begin, encoded, end - begin);
             if (found != Trouble::none) return found;
@@ -171,12 +166,24 @@ class Gatherer {
             }
         }
         if (request_.columns != nullptr) {
-            ssg::turn_rows(ssg::Turn<std::uint8_t>{decoded, rows_.data(), request_.places + first, stop - first,
-                                                   request_.columns, request_.row_bytes, request_.out},
-                           false);
+            turn_rows(Turn<std::uint8_t>{decoded, rows_.data(), request_.places + first, stop - first, request_.columns,
+                                         request_.row_bytes, request_.out},
+                      false);
         }
         copies.finish();
         return Trouble::none;
+    }
+
+    // Blocks wanted_[i] up to this one are read at once.
+    std::size_t end_of_read(const BlockTable& table, std::size_t i) const {
+        const std::size_t begin = table.begin(wanted_[i].block);
+        std::size_t end = table.end(wanted_[i].block);
+        for (++i; i < wanted_.size(); ++i) {
+            const std::size_t from = table.begin(wanted_[i].block), to = table.end(wanted_[i].block);
+            if (from - end > kGapBytes || to - begin > kMostBytes) break;
+            end = to;
+        }
+        return i;
     }
 
     // Has the wanted rows of a chunk copied, from number `copied` on, that lie in its first `end` bytes; how many those are.
