@@ -134,6 +134,7 @@ class ShardReader:
             raise StoreCorruptError(f"{self.path} is truncated or its index was altered; run `ssl-data verify`")
         index = np.frombuffer(bytes(tail[:num_bytes]), dtype=_INDEX_DTYPE).reshape(self._num_chunks, 2)
         is_written = index[:, 0] != _MISSING
+        self._first_missing = len(index) if is_written.all() else int(np.argmin(is_written))
         written = index[is_written]
         # Of the chunks that are written, the how manieth each is, and with it its table.
         self._ranks: NDArray[np.int32] = np.cumsum(is_written, dtype=np.int32) - np.int32(1)
@@ -154,11 +155,12 @@ class ShardReader:
         if self._index is None:
             self._index = self._read_index()
         places = self._index[chunks.start : chunks.stop]
-        missing = np.flatnonzero(places[:, 0] == _MISSING)
-        if len(missing):
-            self._forget_index()
-            chunk = chunks[int(missing[0])]
-            raise StoreCorruptError(f"chunk {chunk} of {self.path} was never written; run `ssl-data verify`")
+        if chunks.stop > self._first_missing:
+            missing = np.flatnonzero(places[:, 0] == _MISSING)
+            if len(missing):
+                self._forget_index()
+                chunk = chunks[int(missing[0])]
+                raise StoreCorruptError(f"chunk {chunk} of {self.path} was never written; run `ssl-data verify`")
         return places
 
     def _faulty(self, chunk: int, fault: object) -> StoreCorruptError:

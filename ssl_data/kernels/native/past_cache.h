@@ -51,9 +51,9 @@ class PastCache {
     // Copies the rest.
     void finish() {
         while (size_ >= kLine) step();
-        if (size_ == 0) return;
-        std::memcpy(to_, from_, size_);
-        advance(size_);
+        if (size_ > 0) std::memcpy(to_, from_, size_);
+        to_ = nullptr;  // nothing continues it: it may end in the middle of a line
+        from_ = nullptr;
         size_ = 0;
     }
 
