@@ -168,18 +168,31 @@ class ShardedArray:
     def _as_chunk(self, buffer: NDArray[np.uint8]) -> NDArray[Any]:
         return buffer.view(self.layout.dtype).reshape(self.layout.chunk_shape)
 
+    def _image(self, window: Window, out: NDArray[Any] | None) -> NDArray[Any]:
+        """`out`, or a new array, for a rectangle of an image; both are checked."""
+        height, width = self.layout.shape[1:3]
+        if not (0 <= window.top <= window.bottom <= height and 0 <= window.left <= window.right <= width):
+            raise IndexError(f"a window must lie in the image of {height} x {width}, got {window}")
+        shape = (window.bottom - window.top, window.right - window.left, *self.layout.shape[3:])
+        image = np.empty(shape, dtype=self.layout.dtype) if out is None else out
+        if image.shape != shape or image.dtype != self.layout.dtype or not image.flags.c_contiguous:
+            raise ValueError(f"out must be C-contiguous {self.layout.dtype} {shape}, got {image.dtype} {image.shape}")
+        return image
+
     def read_window(self, slot: int, window: Window, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """A rectangle of the image in a slot, in `out` (C-contiguous) where given; only tiles it touches are read."""
         tile = self.layout.chunk_shape[1]
         tiles_per_row = self._per_axis[2]
         shard, local = divmod(slot, self.layout.shard_shape[0])
-        tile_rows = range(window.top // tile, -(-window.bottom // tile))
-        tile_cols = range(window.left // tile, -(-window.right // tile))
-        shape = (window.bottom - window.top, window.right - window.left, *self.layout.shape[3:])
-        image = np.empty(shape, dtype=self.layout.dtype) if out is None else out
+        image = self._image(window, out)
+        shape = image.shape
+        if not image.size:
+            return image
         pixels, corner = image.view(np.uint8).reshape(*shape[:2], -1), (window.top, window.left)
         if self.shard(shard).read_tiles(local * self.chunks_per_item, tiles_per_row, corner, tile, pixels):
             return image
+        tile_rows = range(window.top // tile, -(-window.bottom // tile))
+        tile_cols = range(window.left // tile, -(-window.right // tile))
         if image.shape == self.layout.chunk_shape[1:] and not (window.top % tile or window.left % tile):
             first = local * self.chunks_per_item + tile_rows.start * tiles_per_row + tile_cols.start
             self.shard(shard).read(range(first, first + 1), [image])

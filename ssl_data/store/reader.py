@@ -209,7 +209,7 @@ class Store:
         return self._arrays[GT].read_window(int(self._slots[self._check(index)]), window or self.whole)
 
     def read_edge_mask(self, index: int, *, out: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """The full edge mask, before edge_stride: bool (H, W), in `out` where given."""
+        """The full edge mask, before edge_stride: bool (H, W), in `out` (C-contiguous) where given."""
         return self._arrays[EDGE_MASK].read_window(int(self._slots[self._check(index)]), self.whole, out)
 
     def read_lq(self, index: int, window: Window | None = None) -> NDArray[np.uint8]:
@@ -285,7 +285,7 @@ class Store:
         ----------
         index : int
         rows : int32 (n,)
-            Numbers of the edge pixels among those that have a graph, ascending.
+            Numbers of the edge pixels among those that have a graph, strictly ascending.
         out : uint8 (N, K)
             C-contiguous. ``out[places]`` is filled; other rows stay as they are.
         places : int32 (n,)

@@ -139,7 +139,7 @@ class ShardReader:
         # Of the chunks that are written, the how manieth each is, and with it its table.
         self._ranks: NDArray[np.int32] = np.cumsum(is_written, dtype=np.int32) - np.int32(1)
         self._first_table = start - len(written) * self._table_bytes
-        if len(written) and int((written[:, 0] + written[:, 1]).max()) > self._first_table:
+        if len(written) and max(written.max(), written.sum(axis=1).max()) > self._first_table:  # sums may wrap around
             self._forget_index()
             raise StoreCorruptError(f"the index of {self.path} points outside the file; run `ssl-data verify`")
         return index
@@ -152,16 +152,23 @@ class ShardReader:
 
     def _places(self, chunks: range) -> NDArray[np.uint64]:
         """Offset and size of some chunks which follow each other: uint64 (n, 2)."""
+        places = self._entries(chunks)
+        missing = self._missing(chunks, places)
+        if len(missing):
+            self._forget_index()
+            chunk = chunks[int(missing[0])]
+            raise StoreCorruptError(f"chunk {chunk} of {self.path} was never written; run `ssl-data verify`")
+        return places
+
+    def _entries(self, chunks: range) -> NDArray[np.uint64]:
+        """The same, though some of them may be missing."""
         if self._index is None:
             self._index = self._read_index()
-        places = self._index[chunks.start : chunks.stop]
-        if chunks.stop > self._first_missing:
-            missing = np.flatnonzero(places[:, 0] == _MISSING)
-            if len(missing):
-                self._forget_index()
-                chunk = chunks[int(missing[0])]
-                raise StoreCorruptError(f"chunk {chunk} of {self.path} was never written; run `ssl-data verify`")
-        return places
+        return self._index[chunks.start : chunks.stop]
+
+    def _missing(self, chunks: range, entries: NDArray[np.uint64]) -> Sequence[int] | NDArray[np.intp]:
+        """Which of some chunks were never written."""
+        return np.flatnonzero(entries[:, 0] == _MISSING) if chunks.stop > self._first_missing else ()
 
     def _faulty(self, chunk: int, fault: object) -> StoreCorruptError:
         return StoreCorruptError(f"chunk {chunk} of {self.path}: {fault}; run `ssl-data verify`")
@@ -234,7 +241,7 @@ class ShardReader:
         chunks : range
             A run of chunks, with rows of as many bytes as `out`.
         rows, places : int32 (m,)
-            Rows, ascending, counted from the first of the chunks; where each goes.
+            Rows, strictly ascending, counted from the first of the chunks; where each goes.
         out : (N, K)
             C-contiguous; other rows stay as they are.
         columns : uint16 (K,), optional
@@ -290,13 +297,13 @@ class ShardReader:
         Returns
         -------
         bool
-            False where `out` is not filled, since this is no local file, the tiles are compressed in another way, or
-            there is no compiled code for them on this machine.
+            False where `out` is not filled, since this is no local file, tiles are missing or compressed in another
+            way, or there is no compiled code for them on this machine.
 
         Raises
         ------
         StoreCorruptError
-            Naming file and chunk, if a chunk was never written or does not decode.
+            Naming file and chunk, if a chunk does not decode.
         """
         descriptor = self._file.descriptor
         if descriptor is None or not self._codec.is_frame or not extension.has_crc32c():
@@ -305,7 +312,9 @@ class ShardReader:
         first = top // side * per_row + left // side
         last = (top + out.shape[0] - 1) // side * per_row + (left + out.shape[1] - 1) // side
         chunks = range(image + first, image + last + 1)
-        places = self._places(chunks)
+        places = self._entries(chunks)
+        if len(self._missing(chunks, places)):
+            return False  # the longer way finds out whether one of them is needed
         place, trouble = extension.native.read_tiles(descriptor, places, first, per_row, side, top, left, out)
         if trouble == _OTHER:
             return False

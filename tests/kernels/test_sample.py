@@ -110,6 +110,24 @@ def test_the_pixels_of_a_sample_are_those_of_the_turned_crop(problem, turn):
     assert sorted(found.places.tolist()) == np.flatnonzero(stored_here).tolist()
 
 
+@given(
+    num_columns=st.sampled_from([1, 9, 25, 49, 81, 289]),
+    first=st.integers(0, 20),
+    count=st.integers(0, 60),
+    place=st.integers(0, 9),
+    offset=st.integers(0, 70),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+)
+def test_runs_of_graphs_are_copied(num_columns, first, count, place, offset, dtype):
+    """Of any size, to anywhere in a line of the cache."""
+    graphs = np.random.default_rng(0).integers(0, 2**8, (first + count, num_columns)).astype(dtype)
+    rows, places = (np.arange(begin, begin + count, dtype=np.int32) for begin in (first, place))
+    out = np.full(offset + (place + count + 2) * num_columns, 7, dtype)[offset:].reshape(-1, num_columns)
+    turn_graphs(graphs, rows, out, places, Dihedral())
+    assert (out[places] == graphs[first:]).all()
+    assert (np.delete(out, places, axis=0) == 7).all()
+
+
 @given(height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 2**32))
 def test_pixels_are_marked(height, width, seed):
     expected = np.random.default_rng(seed).integers(0, 2, (height, width)).astype(np.float32)

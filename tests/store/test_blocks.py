@@ -148,6 +148,35 @@ def test_runs_of_rows_go_where_they_are_wanted_and_nowhere_else(shared_shard, fi
     assert (np.delete(out, places, axis=0) == 7).all()
 
 
+@needs_crc32c
+@settings(max_examples=200)
+@given(
+    num_columns=st.sampled_from([1, 9, 25, 49, 81, 289]),
+    seed=st.integers(0, 10**6),
+    offset=st.integers(0, 70),
+    density=st.sampled_from([0.1, 0.7, 1.0]),
+    turn=st.sampled_from(TURNS),
+)
+def test_graphs_of_all_sizes_go_where_they_are_wanted(tmp_path_factory, num_columns, seed, offset, density, turn):
+    """Also where graphs are smaller than a line of the cache, lie across blocks, or begin anywhere in a line."""
+    random = np.random.default_rng(seed)
+    chunk_rows = 4 * BLOCK_BYTES // num_columns
+    chunks = random.integers(0, 3, (2 * chunk_rows, num_columns), dtype=np.uint8).cumsum(axis=0, dtype=np.uint8) // 9
+    path = tmp_path_factory.getbasetemp() / "sizes"
+    with path.open("wb") as file:
+        writer = ShardWriter(file, 2, CODEC)
+        for chunk in range(2):
+            writer.write(chunk, chunks[chunk * chunk_rows : (chunk + 1) * chunk_rows])
+        writer.finish()
+    reader = ShardReader(LocalFile(path), 2, CODEC, chunk_rows * num_columns)
+    rows = np.flatnonzero(random.random(len(chunks)) < density).astype(np.int32)
+    columns = turned_columns(turn, num_columns)
+    out = np.full(offset + (len(rows) + 2) * num_columns, 7, dtype=np.uint8)[offset:].reshape(-1, num_columns)
+    assert reader.gather(range(2), rows, out, np.arange(1, len(rows) + 1, dtype=np.int32), columns)
+    assert (out[1:-1] == (chunks[rows] if columns is None else chunks[rows][:, columns])).all()
+    assert (out[[0, -1]] == 7).all()
+
+
 def gather(path, chunks, rows):
     out = np.full((len(rows), NUM_COLUMNS), 7, dtype=np.uint8)
     places = np.arange(len(rows), dtype=np.int32)
@@ -247,6 +276,7 @@ def test_a_table_that_its_checksum_fits_but_not_its_frame_is_refused(shard):
     ("changes", "rule"),
     [
         ({"rows": [5, 4]}, "rows must ascend"),
+        ({"rows": [4, 4]}, "rows must ascend"),
         ({"rows": [-1, 4]}, "rows must ascend"),
         ({"rows": [0, CHUNK_ROWS]}, "lie in the chunks"),
         ({"places": [0, 2]}, "places must lie in out"),

@@ -16,26 +16,26 @@ namespace ssl_data {
 
 class PastCache {
    public:
-    // To be copied: at once, or, where it continues what was added before, when it is its turn. It has to stay as it is
-    // until finish().
+    // Takes over bytes to be copied, which have to stay as they are until finish() or until something is added that does not
+    // continue them.
     void add(std::uint8_t* to, const std::uint8_t* from, std::size_t size) {
         if (to != to_ + size_ || from != from_ + size_) {
             finish();
             to_ = to;
             from_ = from;
-            size_ = 0;
-            const std::size_t head = std::min(size, -reinterpret_cast<std::uintptr_t>(to) % kLine);
-            std::memcpy(to, from, head);
-            advance(head);
-            size_ = size - head;
-        } else {
-            size_ += size;
         }
+        size_ += size;
     }
 
-    // Copies one line, if so much is left.
+    // Copies up to the end of a line, if so much is left.
     void step() {
         if (size_ < kLine) return;
+        const std::size_t head = -reinterpret_cast<std::uintptr_t>(to_) % kLine;
+        if (head != 0) {
+            std::memcpy(to_, from_, head);
+            advance(head);
+            return;
+        }
 #if defined(__x86_64__)
         for (std::size_t i = 0; i < kLine; i += kVector) {
             const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from_ + i));
@@ -45,14 +45,13 @@ class PastCache {
         std::memcpy(to_, from_, kLine);
 #endif
         advance(kLine);
-        size_ -= kLine;
     }
 
     // Copies the rest.
     void finish() {
         while (size_ >= kLine) step();
         if (size_ > 0) std::memcpy(to_, from_, size_);
-        to_ = nullptr;  // nothing continues it: it may end in the middle of a line
+        to_ = nullptr;
         from_ = nullptr;
         size_ = 0;
     }
@@ -69,6 +68,7 @@ class PastCache {
     void advance(std::size_t size) {
         to_ += size;
         from_ += size;
+        size_ -= size;
     }
 
     std::uint8_t* to_ = nullptr;

@@ -22,6 +22,8 @@ namespace {
 constexpr std::size_t kCrcBytes = 4;
 // Neighbours of no more than so many bytes are read at once: they stay in the core's cache until they are decoded.
 constexpr std::size_t kMostBytes = 256 << 10;
+// Sizes that are made of sides must not overflow.
+constexpr std::size_t kMostSide = 1 << 16;
 
 struct Request {
     int file;
@@ -84,12 +86,14 @@ std::pair<std::size_t, Trouble> read_window(const Request& request) {
                 size += place.size;
             }
             std::uint8_t* encoded = scratch.of(size);
-            Trouble trouble = read_all(begin.offset, encoded, size, read_some);
+            const bool is_read = read_all(begin.offset, encoded, size, read_some) == Trouble::none;
             for (; col < next; ++col) {
-                const std::size_t num_bytes = request.place(row, col).size;
-                if (trouble == Trouble::none) trouble = paste(request, row, col, encoded, num_bytes);
+                const Place& place = request.place(row, col);
+                // What could not be read together is read one by one, to find out which of them it is.
+                Trouble trouble = is_read ? Trouble::none : read_all(place.offset, encoded, place.size, read_some);
+                if (trouble == Trouble::none) trouble = paste(request, row, col, encoded, place.size);
                 if (trouble != Trouble::none) return {row * request.per_row + col - request.first, trouble};
-                encoded += num_bytes;
+                encoded += place.size;
             }
         }
     }
@@ -102,6 +106,7 @@ std::pair<std::size_t, std::string> read_tiles(int file, const Array<std::uint64
     require(chunks.ndim() == 2 && chunks.shape(1) == 2, "chunks must have shape (n, 2)");
     require(out.ndim() == 3 && out.size() > 0, "out must be an image, and not empty");
     const std::size_t height = out.shape(0), width = out.shape(1), bottom = top + height, right = left + width;
+    require(side < kMostSide && out.shape(2) < static_cast<py::ssize_t>(kMostSide), "tiles must not be that large");
     require(side > 0 && per_row > 0 && right <= per_row * side && right > left && bottom > top, "out must lie in the image");
     const std::size_t from = top / side * per_row + left / side;
     const std::size_t to = (bottom - 1) / side * per_row + (right - 1) / side + 1;
