@@ -23,6 +23,7 @@ from ssl_data import (
 )
 from ssl_data.errors import ConfigError
 from ssl_data.kernels.codes import graph_codes
+from ssl_data.testing import tiny_store
 
 LOSS_ERROR = {"sqrt8": 0.0015, "sqrt12": 5e-5}  # relative; on photographs codes cost 0.12 % and 1e-5 (bench fidelity)
 GRADIENT_COSINE = 0.9998
@@ -142,6 +143,19 @@ def draw_sample(data, store, border):
     )
     dataset.set_epoch(data.draw(st.integers(0, 1000)))
     return dataset[data.draw(st.integers(0, len(dataset) - 1))]
+
+
+@pytest.mark.parametrize(("search_size", "window_size"), [(3, 3), (5, 3), (7, 5), (15, 9)])
+@pytest.mark.parametrize("chunk_rows", [64, 1024])
+@pytest.mark.parametrize("store_options", [{}, {"compression": "balanced"}, {"quantization": "sqrt12"}], ids=str)
+def test_graphs_of_all_sizes_are_those_of_the_sample(tmp_path, search_size, window_size, chunk_rows, store_options):
+    """Also those smaller than a line of the cache, of which a batch holds many in a row."""
+    sizes = {"search_size": search_size, "window_size": window_size, "chunk_rows": chunk_rows}
+    store = tiny_store(tmp_path, **sizes, **store_options)
+    for options in ({}, {"crop_size": 48}, {"hflip": 1.0, "transpose": 1.0}):
+        dataset = SSLCachedDataset(store, **options)
+        for sample in dataset.__getitems__(range(len(dataset))):
+            assert (sample["ssg"].codes.numpy() == recomputed(sample, store)).all()
 
 
 def test_border_modes_differ_only_in_the_ring(photos):
