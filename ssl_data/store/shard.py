@@ -173,6 +173,14 @@ class ShardReader:
     def _faulty(self, chunk: int, fault: object) -> StoreCorruptError:
         return StoreCorruptError(f"chunk {chunk} of {self.path}: {fault}; run `ssl-data verify`")
 
+    def _is_filled(self, chunks: range, place: int, trouble: str) -> bool:
+        """What compiled code says of some chunks, as `gather` and `read_tiles` say it."""
+        if trouble == _OTHER:
+            return False
+        if trouble:
+            raise self._faulty(chunks[place], trouble)
+        return True
+
     def decode(
         self,
         chunks: range,
@@ -272,11 +280,7 @@ class ShardReader:
             columns,
             out,
         )
-        if trouble == _OTHER:
-            return False
-        if trouble:
-            raise self._faulty(chunks[place], trouble)
-        return True
+        return self._is_filled(chunks, place, trouble)
 
     def read_tiles(self, image: int, per_row: int, corner: tuple[int, int], side: int, out: NDArray[np.uint8]) -> bool:
         """Fill `out` with a rectangle of an image whose tiles are chunks, in one call.
@@ -316,11 +320,7 @@ class ShardReader:
         if len(self._missing(chunks, places)):
             return False  # the longer way finds out whether one of them is needed
         place, trouble = extension.native.read_tiles(descriptor, places, first, per_row, side, top, left, out)
-        if trouble == _OTHER:
-            return False
-        if trouble:
-            raise self._faulty(chunks[place], trouble)
-        return True
+        return self._is_filled(chunks, place, trouble)
 
     def close(self) -> None:
         """Close the file; reading afterwards fails."""

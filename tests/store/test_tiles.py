@@ -56,6 +56,11 @@ def open_shard(path, kind, codec=None):
     return ShardReader(LocalFile(path), (NUM_IMAGES + 1) * PER_IMAGE, codec, chunk_bytes)
 
 
+def chunk_places(content):
+    """Offset and size of each chunk of a shard."""
+    return np.frombuffer(content[-4 - 16 * (NUM_IMAGES + 1) * PER_IMAGE : -4], dtype="<u8").reshape(-1, 2)
+
+
 def read(reader, kind, number, window):
     shape = (window.bottom - window.top, window.right - window.left, 1 if kind == "edge_mask" else 3)
     out = np.full(shape, 7, dtype=np.uint8)
@@ -108,9 +113,9 @@ class _Blocks:
 def test_frames_of_several_blocks(tmp_path_factory, window):
     path, codec = tmp_path_factory.getbasetemp() / "blocks", _Blocks(blocksize=200, typesize=20)
     write_shard(path, "gt", codec)
-    header = np.frombuffer(path.read_bytes()[-4 - 16 * (NUM_IMAGES + 1) * PER_IMAGE :][:-4], dtype="<u8")
-    first = int(header[2 * PER_IMAGE])  # of the second image, which is not stored as it is
-    num_bytes, block_bytes = np.frombuffer(path.read_bytes()[first + 4 : first + 12], dtype="<u4").tolist()
+    content = path.read_bytes()
+    first = int(chunk_places(content)[PER_IMAGE, 0])  # of the second image, which is not stored as it is
+    num_bytes, block_bytes = np.frombuffer(content[first + 4 : first + 12], dtype="<u4").tolist()
     assert (num_bytes, block_bytes) == (SIDE * SIDE * 3, 200)
     assert (read(open_shard(path, "gt", codec), "gt", 1, window) == cut(images("gt")[1], window)).all()
 
@@ -162,7 +167,7 @@ def test_a_missing_tile_matters_only_where_it_is_wanted(tmp_path):
 def test_every_tile_that_is_used_is_checked(shared, tmp_path, tile):
     path, kind = shared
     content = bytearray(path.read_bytes())
-    index = np.frombuffer(content[-4 - 16 * (NUM_IMAGES + 1) * PER_IMAGE : -4], dtype="<u8").reshape(-1, 2)
+    index = chunk_places(content)
     content[int(index[PER_IMAGE + tile, 0]) + 18] ^= 1
     altered = tmp_path / "altered"
     altered.write_bytes(content)
@@ -181,7 +186,7 @@ def test_a_frame_altered_together_with_its_checksum_harms_nothing(shared, tmp_pa
     """Whatever stands in a frame, nothing is read or written outside of what belongs to it."""
     path, kind = shared
     content = bytearray(path.read_bytes())
-    index = np.frombuffer(content[-4 - 16 * (NUM_IMAGES + 1) * PER_IMAGE : -4], dtype="<u8").reshape(-1, 2)
+    index = chunk_places(content)
     offset, size = index[PER_IMAGE].tolist()
     at = offset + place % (size - 4)
     content[at : at + len(values)] = values
@@ -205,7 +210,7 @@ def test_a_file_cut_off_after_it_was_opened(shared, tmp_path, tile):
     copy = tmp_path / "copy"
     copy.write_bytes(content)
     reader = open_shard(copy, kind)
-    index = np.frombuffer(content[-4 - 16 * (NUM_IMAGES + 1) * PER_IMAGE : -4], dtype="<u8").reshape(-1, 2)
+    index = chunk_places(content)
     os.truncate(copy, int(index[tile, 0]) + 10)
     with pytest.raises(StoreCorruptError, match=f"chunk {tile} of .*: the file ends before it does"):
         read(reader, kind, 0, WHOLE)

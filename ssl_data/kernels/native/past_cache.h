@@ -3,7 +3,6 @@
 // Other threads see such copies only after publish().
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

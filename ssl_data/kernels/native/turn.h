@@ -6,7 +6,6 @@
 // to 640 bytes lies in five pairs of registers, and the higher bits choose among the five results.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 

@@ -29,11 +29,9 @@ namespace py = pybind11;
 namespace ssl_data {
 namespace {
 
-constexpr std::size_t kEntryBytes = 8, kCrcBytes = 4;
+constexpr std::size_t kEntryBytes = 8;
 // Blocks with no more than so much between them are read at once: copying that costs less than asking twice.
 constexpr std::size_t kGapBytes = 4 << 10;
-// What is read at once stays in the core's cache until it is decoded.
-constexpr std::size_t kMostBytes = 256 << 10;
 
 // (end, checksum) of each block of a chunk, then the table's own checksum.
 class BlockTable {
@@ -180,7 +178,7 @@ class Gatherer {
         std::size_t end = table.end(wanted_[i].block);
         for (++i; i < wanted_.size(); ++i) {
             const std::size_t from = table.begin(wanted_[i].block), to = table.end(wanted_[i].block);
-            if (from - end > kGapBytes || to - begin > kMostBytes) break;
+            if (from - end > kGapBytes || to - begin > kMostReadBytes) break;
             end = to;
         }
         return i;

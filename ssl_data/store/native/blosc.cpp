@@ -37,19 +37,9 @@ std::vector<std::size_t> wanted_bytes(const Rows& rows, std::size_t row_bytes, s
 
 Outcome decode(const Frame& frame, const Rows& rows, std::size_t row_bytes, std::uint8_t* out, std::size_t size) {
     if (!frame.is_whole(size)) return Outcome::corrupt;
-    if (frame.is_stored()) {
-        std::memcpy(out, frame.bytes + Frame::kHeaderBytes, size);
-        return Outcome::decoded;
-    }
-    if (!frame.is_lz4(0)) return Outcome::other;
-    const std::size_t block_bytes = frame.block_bytes();
-    const std::vector<std::size_t> wanted = wanted_bytes(rows, row_bytes, block_bytes, frame.num_blocks());
-    for (std::size_t block = 0; block < wanted.size(); ++block) {
-        const std::size_t begin = block * block_bytes, in_block = std::min(block_bytes, size - begin);
-        if (wanted[block] == 0) continue;
-        if (!frame.decode(block, out + begin, in_block, wanted[block], size - begin - in_block)) return Outcome::corrupt;
-    }
-    return Outcome::decoded;
+    std::vector<std::size_t> wanted;
+    if (!frame.is_stored()) wanted = wanted_bytes(rows, row_bytes, frame.block_bytes(), frame.num_blocks());
+    return decode_blocks(frame, out, size, 0, [&wanted](std::size_t block) { return wanted[block]; });
 }
 
 // Whether `work` could read the frame, without holding the interpreter meanwhile.

@@ -13,6 +13,10 @@
 
 namespace ssl_data {
 
+constexpr std::size_t kCrcBytes = 4;
+// No more than so many bytes are read at once: they stay in the core's cache until they are decoded.
+constexpr std::size_t kMostReadBytes = 256 << 10;
+
 // An entry of a shard's index.
 struct Place {
     std::uint64_t offset, size;

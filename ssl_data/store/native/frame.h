@@ -103,21 +103,23 @@ struct Frame {
 // What became of a frame; others than plain ones are left to the library.
 enum class Outcome { decoded, corrupt, other };
 
-// Decodes what a frame of `size` bytes holds, as far as bytes first .. last-1 need it; the others may hold anything
-// afterwards. `room` bytes follow `out`.
-inline Outcome decode_span(const Frame& frame, std::size_t first, std::size_t last, std::uint8_t* out, std::size_t size,
-                           std::size_t room = 0) {
+// Decodes what a frame of `size` bytes holds: of each block as many bytes as wanted(block), from its first on; others may
+// hold anything afterwards. `room` bytes follow `out`.
+template <class Wanted>
+Outcome decode_blocks(const Frame& frame, std::uint8_t* out, std::size_t size, std::size_t room, const Wanted& wanted) {
     if (!frame.is_whole(size)) return Outcome::corrupt;
     if (frame.is_stored()) {
-        std::memcpy(out + first, frame.bytes + Frame::kHeaderBytes + first, last - first);
+        std::memcpy(out, frame.bytes + Frame::kHeaderBytes, size);
         return Outcome::decoded;
     }
     if (!frame.is_lz4(0)) return Outcome::other;
     const std::size_t block_bytes = frame.block_bytes();
-    for (std::size_t block = first / block_bytes, begin = block * block_bytes; begin < last; ++block, begin += block_bytes) {
-        const std::size_t in_block = std::min(block_bytes, size - begin), wanted = std::min(last - begin, in_block);
+    for (std::size_t block = 0; block < frame.num_blocks(); ++block) {
+        const std::size_t num_bytes = wanted(block);
+        if (num_bytes == 0) continue;
+        const std::size_t begin = block * block_bytes, in_block = std::min(block_bytes, size - begin);
         const std::size_t behind = size - begin - in_block + room;
-        if (!frame.decode(block, out + begin, in_block, wanted, behind)) return Outcome::corrupt;
+        if (!frame.decode(block, out + begin, in_block, num_bytes, behind)) return Outcome::corrupt;
     }
     return Outcome::decoded;
 }

@@ -23,8 +23,8 @@ class Lz4 {
     static constexpr std::size_t kSlack = 64;
 
     // Decodes a block of `size` bytes at least up to its byte number `wanted`; the rest may hold anything afterwards.
-    // False for what is no such block. Once for each sequence, `meanwhile()` is done: decoding waits for the core's own
-    // registers and branches most of the time, so that something can be moved through the memory for nothing.
+    // False for what is no such block. Once for each sequence, `meanwhile()` is done: decoding mostly waits for the
+    // core's own registers and branches, so that some of what is moved through the memory then costs no time.
     template <class Meanwhile>
     static bool decode(const std::uint8_t* read, const std::uint8_t* const end, std::uint8_t* const out, std::size_t size,
                        std::size_t wanted, Meanwhile&& meanwhile) {

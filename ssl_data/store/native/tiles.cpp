@@ -19,9 +19,6 @@ namespace py = pybind11;
 namespace ssl_data {
 namespace {
 
-constexpr std::size_t kCrcBytes = 4;
-// Neighbours of no more than so many bytes are read at once: they stay in the core's cache until they are decoded.
-constexpr std::size_t kMostBytes = 256 << 10;
 // Sizes that are made of sides must not overflow.
 constexpr std::size_t kMostSide = 1 << 16;
 
@@ -51,16 +48,20 @@ Trouble paste(const Request& request, std::size_t tile_row, std::size_t tile_col
     const std::size_t left = std::max(request.left, x0), right = std::min(request.right, x0 + request.side);
     static thread_local Scratch scratch;
     std::uint8_t* const tile = scratch.of(request.chunk_bytes() + Lz4::kSlack);
-    const Outcome outcome =
-        frame.is_lz4(Frame::kBitShuffled)
-            ? decode_bits(frame, tile, request.chunk_bytes())
-            : decode_span(frame, (top - y0) * line, (bottom - y0) * line, tile, request.chunk_bytes(), Lz4::kSlack);
+    const std::size_t first = (top - y0) * line, last = (bottom - y0) * line, size_of_tile = request.chunk_bytes();
+    const auto wanted = [&frame, first, last](std::size_t block) {
+        const std::size_t begin = block * frame.block_bytes(), end = std::min(last, begin + frame.block_bytes());
+        return end > begin && begin + frame.block_bytes() > first ? end - begin : 0;
+    };
+    const Outcome outcome = frame.is_lz4(Frame::kBitShuffled)
+                                ? decode_bits(frame, tile, size_of_tile)
+                                : decode_blocks(frame, tile, size_of_tile, Lz4::kSlack, wanted);
     if (outcome == Outcome::other) return Trouble::other;
     if (outcome == Outcome::corrupt) return Trouble::bad_block;
 
     const std::size_t row_bytes = (request.right - request.left) * request.pixel_bytes;
     const std::size_t num_bytes = (right - left) * request.pixel_bytes;
-    const std::uint8_t* from = tile + (top - y0) * line + (left - x0) * request.pixel_bytes;
+    const std::uint8_t* from = tile + first + (left - x0) * request.pixel_bytes;
     std::uint8_t* to = request.out + (top - request.top) * row_bytes + (left - request.left) * request.pixel_bytes;
     for (std::size_t y = top; y < bottom; ++y, from += line, to += row_bytes) std::memcpy(to, from, num_bytes);
     return Trouble::none;
@@ -81,7 +82,7 @@ std::pair<std::size_t, Trouble> read_window(const Request& request) {
             for (next = col; next < right; ++next) {
                 const Place& place = request.place(row, next);
                 if (place.size > most) return {row * request.per_row + next - request.first, Trouble::other};
-                const bool follows = place.offset == begin.offset + size && size + place.size <= kMostBytes;
+                const bool follows = place.offset == begin.offset + size && size + place.size <= kMostReadBytes;
                 if (next != col && !follows) break;
                 size += place.size;
             }
