@@ -1,18 +1,20 @@
 """Samples per second of `SSLCachedDataset`, beside the least that reading could cost and beside PNG files.
 
-Three tables, for random crops of large patches and for whole small ones:
+Four tables, the first three for random crops of large patches and for whole small ones:
 
 * How near loading comes to its bound: the same bytes read with `os.preadv` and decoded with numcodecs in a bare loop.
   In this process, batch by batch, and through a `DataLoader` with worker processes. Border mode "exact" also computes
   the graphs along the crop's border, which the bound leaves out; "computed" is their share.
 * Reading the graphs of a sample, against computing all of them with the fastest backend: processor time.
 * Samples per second, against the usual way without graphs: PNG files and mask files.
+* The memory that worker processes share with the trainer, in huge pages and in small ones.
 
 Files are in the page cache: with a cold disk or a network, everything here is slower.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -37,7 +39,9 @@ from ssl_data.benchmarks.common import (
 )
 from ssl_data.benchmarks.png_pipeline import PNGDataset, write_files
 from ssl_data.geometry.positions import Dihedral, Window
+from ssl_data.training.buffers import take_arrays
 from ssl_data.training.graphs import plan_graphs, read_graphs
+from ssl_data.training.huge_pages import map_shared, use_huge_pages
 
 if TYPE_CHECKING:
     import argparse
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
 _ROUNDS = 5
 _SCALE = 4
 _MOST_SAMPLES = 128
+_BATCH_BYTES, _TINY_BATCH_BYTES = 64 << 20, 4 << 20
 _TURNED = {"hflip": True, "vflip": True, "transpose": True}
 
 
@@ -155,28 +160,31 @@ def _num_stored(load: Load, dataset: SSLCachedDataset, count: int) -> int:
     return sum(len(dataset[index]["ssg"]) for index in range(count))
 
 
-def against_computing(load: Load, store: ssl_data.Store, rounds: int) -> dict[str, Any]:
+def against_computing(load: Load, store: ssl_data.Store, options: argparse.Namespace) -> dict[str, Any]:
     """Reading the graphs of a sample, without images, beside computing them from the image."""
-    count, random = min(len(store), _MOST_SAMPLES), np.random.default_rng(0)
+    count, batch_size, random = min(len(store), _MOST_SAMPLES), options.batch_size, np.random.default_rng(0)
     samples = []
     for index in range(count):
         top, left = (random.integers((load.patch_size - load.size) // _SCALE + 1, size=2) * _SCALE).tolist()
         window = Window(top=top, left=left, bottom=top + load.size, right=left + load.size)
         plan = plan_graphs(store, index, window, Dihedral(), border="cached")
-        out = np.empty((len(plan), store.spec.num_positions), dtype=np.uint8)
         pixels = np.stack([plan.pixels.row, plan.pixels.col], axis=1)
-        samples.append((plan, pixels, store.read_gt(index, window), out))
+        samples.append((plan, pixels, store.read_gt(index, window)))
+    num_graphs = sum(len(plan) for plan, *_ in samples)
 
     def read() -> None:
-        for plan, _, _, out in samples:
-            read_graphs(store, plan, out)
+        for first in range(0, count, batch_size):  # into memory of batches, as the dataset does
+            plans = [plan for plan, *_ in samples[first : first + batch_size]]
+            arrays = take_arrays(*(((len(plan), store.spec.num_positions), np.uint8) for plan in plans))
+            for plan, out in zip(plans, arrays, strict=True):
+                read_graphs(store, plan, out)
 
     def compute() -> None:
-        for _, pixels, image, _ in samples:
+        for _, pixels, image in samples:
             self_similarity_graph(image, pixels, store.spec, output="codes")
 
-    seconds = medians({"read": read, "compute": compute}, rounds=rounds, clock=time.process_time)
-    num_entries = sum(out.size for *_, out in samples)
+    seconds = medians({"read": read, "compute": compute}, rounds=options.rounds, clock=time.process_time)
+    num_entries = num_graphs * store.spec.num_positions
     return {
         "graphs of": str(load).removesuffix(", exact"),
         "reading, ns/entry": seconds["read"] / num_entries * 1e9,
@@ -204,6 +212,59 @@ def against_files(load: Load, store: ssl_data.Store, folder: Path, options: argp
         }
         for name, value in seconds.items()
     ]
+
+
+class _SharedMemory:
+    """The memory of a batch, between a worker and the trainer."""
+
+    def __init__(self, num_bytes: int, *, huge: bool) -> None:
+        self._descriptor = os.memfd_create("ssl_data-bench")
+        os.ftruncate(self._descriptor, num_bytes)
+        self._memory = map_shared(self._descriptor, num_bytes)
+        self.granted = huge and use_huge_pages(self._memory)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def fill(self) -> None:
+        self._memory.fill(1)
+
+    def receive(self) -> None:
+        """Map it once more and look at a value of every line of 64 bytes."""
+        map_shared(self._descriptor, self._memory.size)[::64].max()
+
+
+def memory_of_batches(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Filling and receiving memory of batches, in huge pages and in small ones."""
+    num_bytes = _TINY_BATCH_BYTES if options.tiny else _BATCH_BYTES
+
+    def first_filling(*, huge: bool) -> None:
+        memory = _SharedMemory(num_bytes, huge=huge)
+        memory.fill()
+        memory.close()
+
+    rows = []
+    kept = {name: _SharedMemory(num_bytes, huge=name == "huge") for name in ("small", "huge")}
+    timed: dict[str, Callable[[], object]] = {}
+    for name, memory in kept.items():
+        timed |= {
+            f"{name}, first": partial(first_filling, huge=name == "huge"),
+            f"{name}, again": memory.fill,
+            f"{name}, receiving": memory.receive,
+        }
+    seconds = medians(timed, rounds=options.rounds)
+    for name, memory in kept.items():
+        memory.close()
+        rows.append(
+            {
+                "pages": name,
+                "granted": memory.granted,
+                "first filling, ms/MB": seconds[f"{name}, first"] / num_bytes * 1e9,
+                "filling again, ms/MB": seconds[f"{name}, again"] / num_bytes * 1e9,
+                "receiving, ms/MB": seconds[f"{name}, receiving"] / num_bytes * 1e9,
+            }
+        )
+    return rows
 
 
 def make_store(patch_size: int, options: argparse.Namespace, folder: Path) -> ssl_data.Store:
@@ -245,11 +306,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             store = stores[load.patch_size]
             near.append(nearness(load, store, options))
             if load.border == "exact" and not load.turned:
-                computed.append(against_computing(load, store, options.rounds))
+                computed.append(against_computing(load, store, options))
             files += against_files(load, store, folder / f"files-{load.patch_size}", options)
     report = {
         "title": f"Loading, {options.compression}, batches of {options.batch_size}; medians of {options.rounds} rounds",
-        "tables": {"bound": near, "graphs": computed, "files": files},
+        "tables": {"bound": near, "graphs": computed, "files": files, "memory": memory_of_batches(options)},
         "notes": {f"patches of {size}": len(store) for size, store in stores.items()},
     }
     print_report(report, as_json=options.json)

@@ -13,7 +13,6 @@ number is the number sent. An update that is lost makes the number too small: th
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import threading
 import weakref
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
+from ssl_data.training.huge_pages import map_shared, use_huge_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -46,9 +47,9 @@ class _Memory:
     """The mapping of a block, by its owner or by a receiver."""
 
     def __init__(self, descriptor: int, num_bytes: int) -> None:
-        self._map = mmap.mmap(descriptor, num_bytes)
-        self.header = np.frombuffer(self._map, dtype=np.int64, count=3)
-        self.address: int = self.header.__array_interface__["data"][0] + _HEADER_BYTES
+        self.whole = map_shared(descriptor, num_bytes)
+        self.header = self.whole[:_HEADER_BYTES].view(np.int64)
+        self.address: int = self.whole.__array_interface__["data"][0] + _HEADER_BYTES
         self.num_bytes = num_bytes - _HEADER_BYTES
 
     def lease(self, ended: Callable[[], None]) -> NDArray[np.uint8]:
@@ -89,6 +90,7 @@ class _Block:
         self._descriptor = os.memfd_create("ssl_data-batch", os.MFD_CLOEXEC)
         os.ftruncate(self._descriptor, _HEADER_BYTES + num_bytes)
         self.memory = _Memory(self._descriptor, _HEADER_BYTES + num_bytes)
+        use_huge_pages(self.memory.whole)
         self.key = int.from_bytes(os.urandom(7), "little")
         self.memory.header[1] = self.key
         self._is_leased = False

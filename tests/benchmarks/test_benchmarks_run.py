@@ -71,6 +71,9 @@ def test_load():
     assert exact["1 worker/s"] > 0
     assert rows(report, "graphs")["patch 48"]["reading : computing"] > 0
     assert rows(report, "files")["patch 48: PNG, masks as PNG"]["times faster"] == 1
+    memory = rows(report, "memory")
+    assert not memory["small"]["granted"]
+    assert min(row["filling again, ms/MB"] for row in memory.values()) > 0
 
 
 def test_codec():

@@ -1,5 +1,6 @@
 """Memory of batches: used again, but never while somebody looks at it."""
 
+import contextlib
 import gc
 import os
 import pickle
@@ -290,11 +291,16 @@ def test_a_batch_that_cannot_be_pickled_costs_no_block():
 
 def test_without_file_descriptors_memory_is_ordinary():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    kept = [take(1000)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())), hard))
+    kept, spare = [take(1000)], []
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
     try:
-        kept += [take(1000) for _ in range(4)]
+        with contextlib.suppress(OSError):
+            while True:
+                spare.append(os.dup(0))
+        kept += [take(size) for size in (1000, 5 << 20)]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert find_place(kept[0]) is not None
-    assert find_place(kept[-1]) is None
+        for descriptor in spare:
+            os.close(descriptor)
+    assert [find_place(array) is not None for array in kept] == [True, False, False]
