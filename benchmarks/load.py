@@ -1,6 +1,6 @@
 """Samples per second of `SSLCachedDataset`, beside the least that reading could cost and beside PNG files.
 
-Four tables, the first three for random crops of large patches and for whole small ones:
+Five tables, the first three for random crops of large patches and for whole small ones:
 
 * How near loading comes to its bound: the same bytes read with `os.preadv` and decoded with numcodecs in a bare loop.
   In this process, batch by batch, and through a `DataLoader` with worker processes. Border mode "exact" also computes
@@ -8,12 +8,14 @@ Four tables, the first three for random crops of large patches and for whole sma
 * Reading the graphs of a sample, against computing all of them with the fastest backend: processor time.
 * Samples per second, against the usual way without graphs: PNG files and mask files.
 * The memory that worker processes share with the trainer, in huge pages and in small ones.
+* Reads of a file that was written as shards are, and of one that was written piece by piece.
 
 Files are in the page cache: with a cold disk or a network, everything here is slower.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
@@ -39,6 +41,7 @@ from ssl_data.benchmarks.common import (
 )
 from ssl_data.benchmarks.png_pipeline import PNGDataset, write_files
 from ssl_data.geometry.positions import Dihedral, Window
+from ssl_data.store.files import AtomicFile
 from ssl_data.training.buffers import take_arrays
 from ssl_data.training.graphs import plan_graphs, read_graphs
 from ssl_data.training.huge_pages import map_shared, use_huge_pages
@@ -267,6 +270,35 @@ def memory_of_batches(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def reads_of_files(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Small reads at random places of a file that the system keeps in memory."""
+    num_bytes, num_reads, read_bytes, piece = (
+        (_TINY_BATCH_BYTES if options.tiny else 4 * _BATCH_BYTES),
+        10_000,
+        8192,
+        100_000,
+    )
+    content = np.random.default_rng(0).bytes(piece)
+    shard = AtomicFile(folder / "shard", folder)
+    with (folder / "pieces").open("wb") as pieces:
+        for file in (pieces, shard.file):
+            for _ in range(num_bytes // piece):
+                file.write(content)
+    shard.commit()
+    places = np.random.default_rng(1).integers(0, num_bytes // piece * piece - read_bytes, num_reads).tolist()
+    into = [memoryview(bytearray(read_bytes))]
+
+    def read(descriptor: int) -> None:
+        for place in places:
+            os.preadv(descriptor, into, place)
+
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("rb")) for name in ("pieces", "shard")}
+        timed = {name: partial(read, file.fileno()) for name, file in files.items()}
+        seconds = medians(timed, rounds=options.rounds, clock=time.process_time)
+    return [{"written as": name, "us per read of 8 KB": value / num_reads * 1e6} for name, value in seconds.items()]
+
+
 def make_store(patch_size: int, options: argparse.Namespace, folder: Path) -> ssl_data.Store:
     """A store of the images with patches of this size."""
     images = Path(options.images) if options.images else folder / "images"
@@ -308,9 +340,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if load.border == "exact" and not load.turned:
                 computed.append(against_computing(load, store, options))
             files += against_files(load, store, folder / f"files-{load.patch_size}", options)
+        reads = reads_of_files(folder, options)
     report = {
         "title": f"Loading, {options.compression}, batches of {options.batch_size}; medians of {options.rounds} rounds",
-        "tables": {"bound": near, "graphs": computed, "files": files, "memory": memory_of_batches(options)},
+        "tables": {
+            "bound": near,
+            "graphs": computed,
+            "files": files,
+            "memory": memory_of_batches(options),
+            "reads": reads,
+        },
         "notes": {f"patches of {size}": len(store) for size, store in stores.items()},
     }
     print_report(report, as_json=options.json)

@@ -74,6 +74,7 @@ def test_load():
     memory = rows(report, "memory")
     assert not memory["small"]["granted"]
     assert min(row["filling again, ms/MB"] for row in memory.values()) > 0
+    assert set(rows(report, "reads")) == {"pieces", "shard"}
 
 
 def test_codec():

@@ -1,5 +1,8 @@
 """Files that appear whole or not at all."""
 
+import os
+
+import numpy as np
 import pytest
 
 from ssl_data.store.files import AtomicFile, write_atomic
@@ -36,3 +39,14 @@ def test_news_that_cannot_be_told_leave_nothing(tmp_path):
     with pytest.raises(OSError, match=r"progress\.json"):
         LocalTarget(tmp_path).tell(".build", "progress.json", b"news")
     assert [path.name for path in (tmp_path / ".build").iterdir()] == ["progress.json"]
+
+
+def test_pieces_reach_the_file_together(tmp_path):
+    target = AtomicFile(tmp_path / "name", tmp_path)
+    sizes = []
+    for _ in range(200):
+        target.file.write(100_000 * b"x")
+        sizes.append(os.fstat(target.file.fileno()).st_size)
+    assert min(step for step in np.diff(sizes) if step) > 3 << 20
+    target.commit()
+    assert (tmp_path / "name").stat().st_size == 200 * 100_000
