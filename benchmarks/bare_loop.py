@@ -62,14 +62,14 @@ def traced_reads() -> Iterator[list[Read]]:
         return original(reader, chunks, outs, rows)
 
     ShardReader.decode = decode  # type: ignore[method-assign, assignment]
-    gather, read_tiles = ShardReader.gather, ShardReader.read_tiles
-    ShardReader.gather = lambda *_: False  # type: ignore[method-assign]
+    prepare_gather, read_tiles = ShardReader.prepare_gather, ShardReader.read_tiles
+    ShardReader.prepare_gather = lambda *_: lambda: False  # type: ignore[method-assign]
     ShardReader.read_tiles = lambda *_: False  # type: ignore[method-assign]
     try:
         yield reads
     finally:
         ShardReader.decode = original  # type: ignore[method-assign]
-        ShardReader.gather, ShardReader.read_tiles = gather, read_tiles  # type: ignore[method-assign]
+        ShardReader.prepare_gather, ShardReader.read_tiles = prepare_gather, read_tiles  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

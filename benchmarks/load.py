@@ -178,9 +178,8 @@ def against_computing(load: Load, store: ssl_data.Store, options: argparse.Names
     def read() -> None:
         for first in range(0, count, batch_size):  # into memory of batches, as the dataset does
             plans = [plan for plan, *_ in samples[first : first + batch_size]]
-            arrays = take_arrays(*(((len(plan), store.spec.num_positions), np.uint8) for plan in plans))
-            for plan, out in zip(plans, arrays, strict=True):
-                read_graphs(store, plan, out)
+            outs = take_arrays(*(((len(plan), store.spec.num_positions), np.uint8) for plan in plans))
+            read_graphs(store, plans, outs)
 
     def compute() -> None:
         for _, pixels, image in samples:

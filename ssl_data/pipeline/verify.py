@@ -137,7 +137,7 @@ def _count_differing_graphs(store: Store, index: int, gt: NDArray[np.uint8], pix
         is_wrong = (codes != read).any(axis=1)
         for begin in range(0, len(block), chunk_rows):  # as a crop reads them: with other checksums
             places = np.arange(begin, min(begin + chunk_rows, len(block)), dtype=np.int32)
-            if store.gather_codes(index, places + np.int32(first), read, places):
+            if store.prepare_gather(index, places + np.int32(first), read, places)():
                 is_wrong[places] |= (codes[places] != read[places]).any(axis=1)
         differing += int(is_wrong.sum())
     return differing

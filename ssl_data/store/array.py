@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ssl_data.geometry.positions import Window
     from ssl_data.store.layout import ArrayLayout
+    from ssl_data.store.shard import Gather
     from ssl_data.store.source import ByteSource
 
 __all__ = ["ShardedArray", "read_json"]
@@ -147,23 +148,24 @@ class ShardedArray:
             for place in self.shard(shard).decode(chunks, outs, wanted):
                 yield slice(bounds[place], bounds[place + 1]), wanted[place], block
 
-    def gather_rows(
+    def prepare_gather(
         self,
         first: int,
         rows: NDArray[np.int32],
         out: NDArray[Any],
         places: NDArray[np.int32],
         columns: NDArray[np.uint16] | None,
-    ) -> bool:
-        """Fill ``out[places]`` with the rows ``first + rows`` of a two-dimensional array, their columns reordered.
+    ) -> Gather:
+        """Prepare to fill ``out[places]`` with the rows ``first + rows`` of a two-dimensional array, columns reordered.
 
-        The rows ascend, at least one, and lie in one shard; see `ShardReader.gather` for the rest.
+        The rows ascend, at least one, and lie in one shard; see `ShardReader.prepare_gather` for the rest.
         """
         chunk_rows = self.layout.chunk_shape[0]
         shard, local = divmod(first, self.layout.shard_shape[0])
         chunks = range((local + int(rows[0])) // chunk_rows, (local + int(rows[-1])) // chunk_rows + 1)
         shift = local - chunks.start * chunk_rows
-        return self.shard(shard).gather(chunks, rows + np.int32(shift) if shift else rows, out, places, columns)
+        within = rows + np.int32(shift) if shift else rows
+        return self.shard(shard).prepare_gather(chunks, within, out, places, columns)
 
     def _as_chunk(self, buffer: NDArray[np.uint8]) -> NDArray[Any]:
         return buffer.view(self.layout.dtype).reshape(self.layout.chunk_shape)

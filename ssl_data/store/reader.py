@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_data.config import Quantization
+    from ssl_data.store.shard import Gather
     from ssl_data.store.source import ByteSource
 
 __all__ = ["Store", "open_store"]
@@ -271,19 +272,20 @@ class Store:
             self._check_rows(index, int(rows[0]), int(rows[-1]) + 1)
             yield from self._arrays[SSG].row_blocks(int(self._starts[index]), rows)
 
-    def gather_codes(
+    def prepare_gather(
         self,
         index: int,
         rows: NDArray[np.int32],
         out: NDArray[Any],
         places: NDArray[np.int32],
         columns: NDArray[np.uint16] | None = None,
-    ) -> bool:
-        """Put graph codes of some edge pixels of a patch where they are wanted, reading as little else as possible.
+    ) -> Gather:
+        """Prepare to put graph codes of some edge pixels where they are wanted, reading as little else as possible.
 
         Parameters
         ----------
         index : int
+            The patch.
         rows : int32 (n,)
             Numbers of the edge pixels among those that have a graph, strictly ascending.
         out : uint8 (N, K)
@@ -294,13 +296,18 @@ class Store:
 
         Returns
         -------
-        bool
-            False where they are not filled, since this store cannot be read so: use `code_blocks`.
+        Gather
+            Does it. False where they are not filled, since this store cannot be read so: use `code_blocks`.
+
+        Raises
+        ------
+        StoreCorruptError
+            Here or later, naming file and chunk, if a chunk was never written or does not decode.
         """
         if not len(rows):
-            return True
+            return lambda: True
         self._check_rows(index, int(rows[0]), int(rows[-1]) + 1)
-        return self._arrays[SSG].gather_rows(int(self._starts[index]), rows, out, places, columns)
+        return self._arrays[SSG].prepare_gather(int(self._starts[index]), rows, out, places, columns)
 
     def _check_rows(self, index: int, first: int, stop: int) -> None:
         count = int(self._counts[self._check(index)])

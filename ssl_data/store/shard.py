@@ -8,7 +8,9 @@ chunks are cut into blocks, their block tables lie between the last chunk and th
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from ssl_data.store.codec import ChunkCodec
     from ssl_data.store.source import ByteFile
 
-__all__ = ["ShardReader", "ShardWriter", "index_bytes", "runs"]
+Gather: TypeAlias = Callable[[], bool]
+"""A prepared reading of rows: carries it out, and says whether it could."""
+
+__all__ = ["Gather", "ShardReader", "ShardWriter", "index_bytes", "runs"]
 
 _MISSING = np.uint64(2**64 - 1)
 _INDEX_DTYPE = np.dtype("<u8")
@@ -174,7 +179,7 @@ class ShardReader:
         return StoreCorruptError(f"chunk {chunk} of {self.path}: {fault}; run `ssl-data verify`")
 
     def _is_filled(self, chunks: range, place: int, trouble: str) -> bool:
-        """What compiled code says of some chunks, as `gather` and `read_tiles` say it."""
+        """What compiled code says of some chunks, as `Gather` and `read_tiles` say it."""
         if trouble == _OTHER:
             return False
         if trouble:
@@ -234,15 +239,15 @@ class ShardReader:
         for _ in self.decode(chunks, outs):
             pass
 
-    def gather(
+    def prepare_gather(
         self,
         chunks: range,
         rows: NDArray[np.int32],
         out: NDArray[Any],
         places: NDArray[np.int32],
         columns: NDArray[np.uint16] | None,
-    ) -> bool:
-        """Fill ``out[places]`` with ``chunks[rows][:, columns]``, reading only the blocks in which the rows lie.
+    ) -> Gather:
+        """Prepare to fill ``out[places]`` with ``chunks[rows][:, columns]``, reading only the blocks of the rows.
 
         Parameters
         ----------
@@ -257,19 +262,20 @@ class ShardReader:
 
         Returns
         -------
-        bool
-            False where `out` is not filled, since this is no local file, a chunk is not cut into blocks, or there is
-            no compiled code for them on this machine.
+        Gather
+            Does it, and keeps the file open until then. False where `out` is not filled, since this is no local file,
+            a chunk is not cut into blocks, or there is no compiled code for them on this machine.
 
         Raises
         ------
         StoreCorruptError
-            Naming file and chunk, if a chunk was never written or does not decode.
+            Here or later, naming file and chunk, if a chunk was never written or does not decode.
         """
         descriptor, block_bytes = self._file.descriptor, self._codec.part_bytes
         if descriptor is None or block_bytes is None or not self._table_bytes or not extension.has_crc32c():
-            return False
-        place, trouble = extension.native.gather_rows(
+            return lambda: False
+        call = partial(
+            extension.native.gather_rows,
             descriptor,
             self._places(chunks),
             self._first_table + int(self._ranks[chunks.start]) * self._table_bytes,
@@ -280,7 +286,7 @@ class ShardReader:
             columns,
             out,
         )
-        return self._is_filled(chunks, place, trouble)
+        return lambda: self._is_filled(chunks, *call())
 
     def read_tiles(self, image: int, per_row: int, corner: tuple[int, int], side: int, out: NDArray[np.uint8]) -> bool:
         """Fill `out` with a rectangle of an image whose tiles are chunks, in one call.
@@ -319,8 +325,9 @@ class ShardReader:
         places = self._entries(chunks)
         if len(self._missing(chunks, places)):
             return False  # the longer way finds out whether one of them is needed
-        place, trouble = extension.native.read_tiles(descriptor, places, first, per_row, side, top, left, out)
-        return self._is_filled(chunks, place, trouble)
+        return self._is_filled(
+            chunks, *extension.native.read_tiles(descriptor, places, first, per_row, side, top, left, out)
+        )
 
     def close(self) -> None:
         """Close the file; reading afterwards fails."""

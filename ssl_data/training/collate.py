@@ -14,6 +14,7 @@ from torch.utils.data import default_collate, get_worker_info
 from ssl_data.errors import InputError
 from ssl_data.training.batch import SSGBatch, require
 from ssl_data.training.buffers import Place, ReceivedBlocks, SentBlocks, find_place, take_arrays
+from ssl_data.training.samples import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,10 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
     """
     if not samples:
         raise InputError("samples must not be empty")
+    if isinstance(samples, Samples) and samples.is_whole:
+        batch = Batch(samples.together())
+        batch.update(collate(samples.fields) if samples.fields[0] else {})
+        return batch
     batch = Batch()
     for name, first in samples[0].items():
         column = []

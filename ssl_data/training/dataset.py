@@ -9,15 +9,15 @@ import torch
 from torch.utils.data import Dataset
 
 from ssl_data.errors import ConfigError
-from ssl_data.kernels.sample import SamplePixels, mark_pixels
+from ssl_data.kernels.sample import mark_pixels
 from ssl_data.kernels.turn import unit_range
 from ssl_data.store.reader import Store, open_store
 from ssl_data.training.augment import Augmentation, flip_probability
-from ssl_data.training.batch import SSGBatch
 from ssl_data.training.buffers import take_arrays
 from ssl_data.training.degradation import BICUBIC, Degradation, draw_degradation, find_degradation
 from ssl_data.training.graphs import Border, GraphPlan, compute_graphs, plan_graphs, read_graphs
 from ssl_data.training.recipes import Recipe, load_recipe, recipe_options
+from ssl_data.training.samples import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -173,44 +173,43 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         """One sample, see the notes of the class."""
         return self._read([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[dict[str, Any]]:
         """Several samples, which is what a loader asks for; they lie side by side, so that `collate` copies nothing."""
         if type(self).__getitem__ is not SSLCachedDataset.__getitem__:  # a subclass makes something else of a sample
             return [self[index] for index in indices]
-        return self._read(indices)
+        return self._read(indices) if len(indices) else []
 
     def _draw_epoch(self) -> int:
         """The epoch of the next sample."""
         return int(self._epoch)
 
-    def _read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        if not len(indices):
-            return []
+    def _read(self, indices: Sequence[int]) -> Samples:
         epochs = [self._draw_epoch() for _ in indices]
         plans = [self._plan(range(len(self))[index], epoch) for index, epoch in zip(indices, epochs, strict=True)]
         memory = self._take_memory(plans)
         counts = [len(plan) for plan in plans]
         outs = np.split(memory["codes"], np.cumsum(counts[:-1]))
         # One kind of thing after the other: after a few MB of graphs, nothing else is in the core's cache any more.
-        for plan, out in zip(plans, outs, strict=True):
-            read_graphs(self.store, plan, out)
+        read_graphs(self.store, plans, outs)
         for number, (plan, out) in enumerate(zip(plans, outs, strict=True)):
             self._fill(plan, out, {name: memory[name][number] for name in _IMAGES if name in memory})
         np.concatenate([plan.pixels.row for plan in plans], out=memory["row"])
         np.concatenate([plan.pixels.col for plan in plans], out=memory["col"])
+        memory["image"][:] = np.repeat(np.arange(len(plans), dtype=np.int32), counts)
         tensors = {name: torch.from_numpy(array) for name, array in memory.items()}
-        graphs = [tensors[name].split_with_sizes(counts) for name in ("codes", "row", "col")]
-        samples = []
-        for number, (plan, (codes, row, col)) in enumerate(zip(plans, zip(*graphs, strict=True), strict=True)):
-            sample: dict[str, Any] = {name: tensors[name][number] for name in _IMAGES if name in tensors}
-            sample["ssg"] = _one_image(codes, row, col, plan.pixels)
-            sample["patch_id"] = self.store.patch_id(plan.index)
-            if self._degradation is not None:
-                draw = {"seed": self._augmentation.seed, "epoch": epochs[number], "index": plan.index}
-                fields = draw_degradation(self._degradation, **draw)
-                sample.update({name: torch.from_numpy(array) for name, array in fields.items()})
-            samples.append(sample)
-        return samples
+        return Samples(
+            images={name: tensors.pop(name) for name in _IMAGES if name in tensors},
+            **tensors,
+            counts=counts,
+            patch_ids=[self.store.patch_id(plan.index) for plan in plans],
+            fields=[self._draw_fields(plan.index, epoch) for plan, epoch in zip(plans, epochs, strict=True)],
+        )
+
+    def _draw_fields(self, index: int, epoch: int) -> dict[str, torch.Tensor]:
+        if self._degradation is None:
+            return {}
+        fields = draw_degradation(self._degradation, seed=self._augmentation.seed, epoch=epoch, index=index)
+        return {name: torch.from_numpy(array) for name, array in fields.items()}
 
     def _fill(self, plan: GraphPlan, codes: NDArray[Any], images: Mapping[str, NDArray[np.float32]]) -> None:
         """The images of a sample, and those of its graphs that are computed from one."""
@@ -226,14 +225,13 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         return plan_graphs(self.store, index, window, turn, border=self._border, edge_stride=self._load_stride)
 
     def _take_memory(self, plans: Sequence[GraphPlan]) -> dict[str, NDArray[Any]]:
-        """Uninitialised arrays for some samples: gt, gt_mask, lq if it is wanted, and the codes, row and col of all."""
+        """Uninitialised arrays for some samples: gt, gt_mask, lq if wanted, and codes and places of all graphs."""
         count, size, num_graphs = len(plans), self._augmentation.crop_size, sum(map(len, plans))
         layouts: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
             "gt": ((count, 3, size, size), np.float32),
             "gt_mask": ((count, 1, size, size), np.float32),
             "codes": ((num_graphs, self.store.spec.num_positions), self.store.code_type.type),
-            "row": ((num_graphs,), np.int32),
-            "col": ((num_graphs,), np.int32),
+            **dict.fromkeys(("image", "row", "col"), ((num_graphs,), np.int32)),
         }
         if self._degradation is None and self.store.lq_scale is not None:
             side = size // self.store.lq_scale
@@ -242,10 +240,3 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
 
 
 _IMAGES = ("gt", "gt_mask", "lq")
-_ONE_IMAGE = torch.zeros(1, dtype=torch.int32)
-
-
-def _one_image(codes: torch.Tensor, row: torch.Tensor, col: torch.Tensor, pixels: SamplePixels) -> SSGBatch:
-    count = len(pixels.row)
-    extent = (0, int(pixels.row[-1]), int(pixels.col.max())) if count else (-1, -1, -1)  # rows ascend
-    return SSGBatch.unchecked(codes=codes, image=_ONE_IMAGE.expand(count), row=row, col=col, extent=extent)

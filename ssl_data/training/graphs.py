@@ -15,9 +15,12 @@ from ssl_data.kernels.turn import turn_graphs, turned_columns
 from ssl_data.store.scratch import borrow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ssl_data.store.reader import Store
+    from ssl_data.store.shard import Gather
 
 __all__ = ["Border", "GraphPlan", "compute_graphs", "plan_graphs", "read_graphs"]
 
@@ -86,21 +89,33 @@ def plan_graphs(
     return GraphPlan(index=index, window=window, turn=turn, pixels=pixels)
 
 
-def read_graphs(store: Store, plan: GraphPlan, out: NDArray[Any]) -> None:
-    """Read the codes of a sample's stored graphs.
+def read_graphs(store: Store, plans: Sequence[GraphPlan], outs: Sequence[NDArray[Any]]) -> None:
+    """Read the codes of some samples' stored graphs.
 
     Parameters
     ----------
-    store, plan
+    store, plans
         See `plan_graphs`.
-    out : uint8 or uint16 (N, K)
+    outs : uint8 or uint16 (N, K), for each sample
         `Store.code_type`. The rows ``plan.pixels.places`` are filled; C-contiguous.
     """
-    rows, places = plan.pixels.rows, plan.pixels.places
+    # All are prepared before the first is read, which leaves nothing in the core's cache of what Python works with.
+    gathers = [_prepare(store, plan, out) for plan, out in zip(plans, outs, strict=True)]
+    for plan, out, gather in zip(plans, outs, gathers, strict=True):
+        if not gather():
+            _read_chunk_by_chunk(store, plan, out)
+
+
+def _prepare(store: Store, plan: GraphPlan, out: NDArray[Any]) -> Gather:
     # The store's compiled code knows nothing of the environment's choice of a backend.
-    is_fastest = use_native() and not is_portable()
-    if is_fastest and store.gather_codes(plan.index, rows, out, places, turned_columns(plan.turn, out.shape[1])):
-        return
+    if not use_native() or is_portable():
+        return lambda: False
+    columns = turned_columns(plan.turn, out.shape[1])
+    return store.prepare_gather(plan.index, plan.pixels.rows, out, plan.pixels.places, columns)
+
+
+def _read_chunk_by_chunk(store: Store, plan: GraphPlan, out: NDArray[Any]) -> None:
+    rows, places = plan.pixels.rows, plan.pixels.places
     if plan.is_a_run:
         store.read_codes(plan.index, int(rows[0]), int(rows[-1]) + 1, out=out)
         return

@@ -131,7 +131,7 @@ def test_rows_go_where_they_are_wanted(shared_shard, chunks, wanted, turn, seed)
     places = np.random.default_rng(seed).permutation(len(rows) + 5)[: len(rows)].astype(np.int32)
     out = np.full((len(rows) + 5, NUM_COLUMNS), 7, dtype=np.uint8)
     columns = turned_columns(turn, NUM_COLUMNS)
-    assert open_shard(shared_shard).gather(chunks, rows, out, places, columns)
+    assert open_shard(shared_shard).prepare_gather(chunks, rows, out, places, columns)()
     expected = np.full_like(out, 7)
     expected[places] = turn.graphs(np.concatenate([values(chunk) for chunk in chunks])[rows])
     assert (out == expected).all()
@@ -143,7 +143,7 @@ def test_runs_of_rows_go_where_they_are_wanted_and_nowhere_else(shared_shard, fi
     rows = np.arange(first, min(first + count, 2 * CHUNK_ROWS), dtype=np.int32)
     out = np.full((before + len(rows) + 3, NUM_COLUMNS), 7, dtype=np.uint8)
     places = np.arange(before, before + len(rows), dtype=np.int32)
-    assert open_shard(shared_shard).gather(range(2, 4), rows, out, places, None)
+    assert open_shard(shared_shard).prepare_gather(range(2, 4), rows, out, places, None)()
     assert (out[places] == np.concatenate([values(2), values(3)])[rows]).all()
     assert (np.delete(out, places, axis=0) == 7).all()
 
@@ -172,7 +172,7 @@ def test_graphs_of_all_sizes_go_where_they_are_wanted(tmp_path_factory, num_colu
     rows = np.flatnonzero(random.random(len(chunks)) < density).astype(np.int32)
     columns = turned_columns(turn, num_columns)
     out = np.full(offset + (len(rows) + 2) * num_columns, 7, dtype=np.uint8)[offset:].reshape(-1, num_columns)
-    assert reader.gather(range(2), rows, out, np.arange(1, len(rows) + 1, dtype=np.int32), columns)
+    assert reader.prepare_gather(range(2), rows, out, np.arange(1, len(rows) + 1, dtype=np.int32), columns)()
     assert (out[1:-1] == (chunks[rows] if columns is None else chunks[rows][:, columns])).all()
     assert (out[[0, -1]] == 7).all()
 
@@ -180,7 +180,7 @@ def test_graphs_of_all_sizes_go_where_they_are_wanted(tmp_path_factory, num_colu
 def gather(path, chunks, rows):
     out = np.full((len(rows), NUM_COLUMNS), 7, dtype=np.uint8)
     places = np.arange(len(rows), dtype=np.int32)
-    done = open_shard(path).gather(chunks, np.array(rows, dtype=np.int32), out, places, None)
+    done = open_shard(path).prepare_gather(chunks, np.array(rows, dtype=np.int32), out, places, None)()
     return out if done else None
 
 
@@ -252,7 +252,7 @@ def test_a_file_cut_off_after_it_was_opened(shard, size):
     os.truncate(shard, size)
     out = np.empty((1, NUM_COLUMNS), dtype=np.uint8)
     with pytest.raises(StoreCorruptError, match="chunk 2 of .*: the file ends before it does"):
-        reader.gather(range(2, 3), np.array([3], dtype=np.int32), out, np.array([0], dtype=np.int32), None)
+        reader.prepare_gather(range(2, 3), np.array([3], dtype=np.int32), out, np.array([0], dtype=np.int32), None)()
 
 
 @needs_crc32c
@@ -309,7 +309,7 @@ def test_a_closed_file_is_an_error_of_the_system(shard):
     reader.close()
     out = np.empty((1, NUM_COLUMNS), dtype=np.uint8)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        reader.gather(range(2, 3), np.array([3], dtype=np.int32), out, np.array([0], dtype=np.int32), None)
+        reader.prepare_gather(range(2, 3), np.array([3], dtype=np.int32), out, np.array([0], dtype=np.int32), None)()
 
 
 def test_a_store_gives_the_same_codes_either_way(tmp_path):
@@ -317,7 +317,9 @@ def test_a_store_gives_the_same_codes_either_way(tmp_path):
     for index in range(store.num_patches):
         rows = np.flatnonzero(np.random.default_rng(index).random(store.counts[index]) < 0.4).astype(np.int32)
         codes = np.zeros((len(rows), 625), dtype=np.uint8)
-        assert store.gather_codes(index, rows, codes, np.arange(len(rows), dtype=np.int32)) == extension.has_crc32c()
+        assert (
+            store.prepare_gather(index, rows, codes, np.arange(len(rows), dtype=np.int32))() == extension.has_crc32c()
+        )
         expected = store.read_codes(index)[rows]
         assert not extension.has_crc32c() or (codes == expected).all()
         found = [block[rows_of_block] for _, rows_of_block, block in store.code_blocks(index, rows)]

@@ -1,0 +1,86 @@
+"""Samples that were read together: a batch already, of which single samples are made only for those who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+
+from ssl_data.training.batch import SSGBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+__all__ = ["Samples"]
+
+_ONE_IMAGE = torch.zeros(1, dtype=torch.int32)
+
+
+@dataclass(kw_only=True, eq=False)
+class Samples(Sequence[dict[str, Any]]):
+    """Some samples of an `SSLCachedDataset`, as a sequence. They share the batch's memory.
+
+    Whoever takes one may change it; from then on they are samples like any others, which `collate` has to join.
+    """
+
+    images: Mapping[str, Tensor]
+    """(B, C, H, W), by name."""
+    codes: Tensor
+    """(N, K): the graphs of all samples, one after the other."""
+    image: Tensor
+    """int32 (N,): the sample of each."""
+    row: Tensor
+    col: Tensor
+    counts: Sequence[int]
+    """Graphs of each sample."""
+    patch_ids: list[str]
+    fields: Sequence[Mapping[str, Tensor]]
+    """What a degradation adds to each sample."""
+    _apart: list[dict[str, Any]] | None = field(default=None, init=False)
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if self._apart is None:
+            self._apart = self._take_apart()
+        return self._apart[index]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nobody has taken a sample."""
+        return self._apart is None
+
+    def together(self) -> dict[str, Any]:
+        """The batch, but for what a degradation adds."""
+        extent = (-1, -1, -1)
+        if len(self.row):
+            extent = (int(self.image[-1]), int(self.row.max()), int(self.col.max()))
+        graphs = {"codes": self.codes, "image": self.image, "row": self.row, "col": self.col}
+        return {**self.images, "ssg": SSGBatch.unchecked(**graphs, extent=extent), "patch_id": list(self.patch_ids)}
+
+    def _take_apart(self) -> list[dict[str, Any]]:
+        parts = zip(*(part.split_with_sizes(self.counts) for part in (self.codes, self.row, self.col)), strict=True)
+        return [
+            {
+                **{name: images[number] for name, images in self.images.items()},
+                "ssg": _one_image(*graphs),
+                "patch_id": self.patch_ids[number],
+                **self.fields[number],
+            }
+            for number, graphs in enumerate(parts)
+        ]
+
+
+def _one_image(codes: Tensor, row: Tensor, col: Tensor) -> SSGBatch:
+    count = len(row)
+    extent = (0, int(row[-1]), int(col.max())) if count else (-1, -1, -1)  # rows ascend
+    return SSGBatch.unchecked(codes=codes, image=_ONE_IMAGE.expand(count), row=row, col=col, extent=extent)

@@ -1,0 +1,111 @@
+"""Samples that are read together are the batch that joining single samples gives, until somebody takes one."""
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_data import SSLCachedDataset, collate
+from ssl_data.testing import tiny_store
+from ssl_data.training.collate import Batch
+from ssl_data.training.samples import Samples
+
+OPTIONS = [
+    {},
+    {"crop_size": 48, "border": "interior"},
+    {"crop_size": 48, "hflip": True, "transpose": True},
+    {"degradation": "realesrgan"},
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tiny_store(tmp_path_factory.mktemp("store"), sizes=((160, 160), (128, 160)), lq_scale=4)
+
+
+@pytest.fixture(scope="module")
+def flat_store(tmp_path_factory):
+    """Without a single edge pixel."""
+    return tiny_store(tmp_path_factory.mktemp("flat"), sizes=((128, 128),), threshold=255)
+
+
+def assert_equal(batch, expected):
+    assert isinstance(batch, Batch)
+    assert list(batch) == list(expected)
+    for name, value in expected.items():
+        if isinstance(value, torch.Tensor):
+            assert batch[name].dtype == value.dtype
+            assert torch.equal(batch[name], value)
+    assert batch["patch_id"] == expected["patch_id"]
+    for name in ("codes", "image", "row", "col"):
+        part, wanted = getattr(batch["ssg"], name), getattr(expected["ssg"], name)
+        assert part.dtype == wanted.dtype
+        assert torch.equal(part, wanted)
+    assert batch["ssg"].extent == expected["ssg"].extent
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("indices", [[0], [3, 1, 2], [2, 2], range(4)], ids=str)
+def test_they_are_the_batch_that_single_samples_make(store, options, indices):
+    dataset = SSLCachedDataset(store, **options)
+    samples = dataset.__getitems__(indices)
+    assert isinstance(samples, Samples)
+    expected = collate([dataset[index] for index in indices])
+    assert_equal(collate(samples), expected)
+    assert samples.is_whole
+    apart = list(samples)
+    assert not samples.is_whole
+    assert_equal(collate(apart), expected)
+    assert_equal(collate(samples), expected)
+
+
+def test_without_edge_pixels(flat_store):
+    dataset = SSLCachedDataset(flat_store)
+    batch = collate(dataset.__getitems__(range(len(dataset))))
+    assert len(batch["ssg"]) == 0
+    assert batch["ssg"].extent == (-1, -1, -1)
+    assert_equal(batch, collate([dataset[index] for index in range(len(dataset))]))
+
+
+def test_samples_without_edge_pixels_among_others(tmp_path):
+    """The last one has none: the largest image index is that of the last that has some."""
+    dataset = SSLCachedDataset(tiny_store(tmp_path, sizes=((128, 128),)), crop_size=32, border="interior")
+    counts = [len(dataset[index]["ssg"]) for index in range(len(dataset))]
+    order = sorted(range(len(dataset)), key=lambda index: -counts[index])
+    assert counts[order[-1]] == 0 < counts[order[0]]
+    batch = collate(dataset.__getitems__(order))
+    assert batch["ssg"].extent[0] == np.count_nonzero(counts) - 1
+    assert_equal(batch, collate([dataset[index] for index in order]))
+
+
+def test_what_is_changed_in_a_sample_is_changed_in_the_batch(store):
+    samples = SSLCachedDataset(store).__getitems__([0, 1, 2])
+    samples[-1]["gt"] = torch.ones_like(samples[-1]["gt"])
+    samples[0]["index"] = samples[1]["index"] = samples[2]["index"] = 7
+    batch = collate(samples)
+    assert (batch["gt"][2] == 1).all()
+    assert batch["index"].tolist() == [7, 7, 7]
+
+
+def test_they_are_a_sequence(store):
+    samples = SSLCachedDataset(store).__getitems__([0, 1, 2])
+    assert len(samples) == 3
+    assert [sample["patch_id"] for sample in samples] == [sample["patch_id"] for sample in samples[:]]
+    assert samples[1:] == [samples[1], samples[2]]
+    with pytest.raises(IndexError):
+        samples[3]
+
+
+def test_batches_of_the_same_samples_are_dictionaries_of_their_own(store):
+    samples = SSLCachedDataset(store).__getitems__([0, 1])
+    first = collate(samples)
+    first["patch_id"].clear()
+    del first["gt"]
+    assert_equal(collate(samples), collate(list(samples)))
+
+
+def test_samples_share_the_memory_of_the_batch(store):
+    samples = SSLCachedDataset(store).__getitems__([0, 1])
+    batch = collate(samples)
+    for number, sample in enumerate(samples):
+        assert sample["gt"].data_ptr() == batch["gt"][number].data_ptr()
+    assert samples[0]["ssg"].codes.data_ptr() == batch["ssg"].codes.data_ptr()
