@@ -189,21 +189,23 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         memory = self._take_memory(plans)
         counts = [len(plan) for plan in plans]
         outs = np.split(memory["codes"], np.cumsum(counts[:-1]))
-        # One kind of thing after the other: after a few MB of graphs, nothing else is in the core's cache any more.
-        read_graphs(self.store, plans, outs)
         for number, (plan, out) in enumerate(zip(plans, outs, strict=True)):
             self._fill(plan, out, {name: memory[name][number] for name in _IMAGES if name in memory})
         np.concatenate([plan.pixels.row for plan in plans], out=memory["row"])
         np.concatenate([plan.pixels.col for plan in plans], out=memory["col"])
         memory["image"][:] = np.repeat(np.arange(len(plans), dtype=np.int32), counts)
         tensors = {name: torch.from_numpy(array) for name, array in memory.items()}
-        return Samples(
+        samples = Samples(
             images={name: tensors.pop(name) for name in _IMAGES if name in tensors},
             **tensors,
             counts=counts,
+            extents=[plan.extent for plan in plans],
             patch_ids=[self.store.patch_id(plan.index) for plan in plans],
             fields=[self._draw_fields(plan.index, epoch) for plan, epoch in zip(plans, epochs, strict=True)],
         )
+        # At the end: after a few MB of graphs, nothing of what Python works with is in the core's cache any more.
+        read_graphs(self.store, plans, outs)
+        return samples
 
     def _draw_fields(self, index: int, epoch: int) -> dict[str, torch.Tensor]:
         if self._degradation is None:

@@ -44,6 +44,11 @@ class GraphPlan:
         return len(self.pixels.row)
 
     @property
+    def extent(self) -> tuple[int, int]:
+        """Largest row and col, -1 where there are no edge pixels."""
+        return (int(self.pixels.row[-1]), int(self.pixels.col.max())) if len(self) else (-1, -1)  # rows ascend
+
+    @property
     def is_a_run(self) -> bool:
         """Whether the graphs are neighbours in the store and come out as they lie there."""
         rows, count = self.pixels.rows, len(self.pixels.rows)

@@ -37,6 +37,8 @@ class Samples(Sequence[dict[str, Any]]):
     col: Tensor
     counts: Sequence[int]
     """Graphs of each sample."""
+    extents: Sequence[tuple[int, int]]
+    """Largest row and col of each sample, -1 where it has no graphs."""
     patch_ids: list[str]
     fields: Sequence[Mapping[str, Tensor]]
     """What a degradation adds to each sample."""
@@ -61,9 +63,9 @@ class Samples(Sequence[dict[str, Any]]):
 
     def together(self) -> dict[str, Any]:
         """The batch, but for what a degradation adds."""
-        extent = (-1, -1, -1)
-        if len(self.row):
-            extent = (int(self.image[-1]), int(self.row.max()), int(self.col.max()))
+        last = max((number for number, count in enumerate(self.counts) if count), default=-1)
+        rows, cols = zip(*self.extents, strict=True)
+        extent = (last, max(rows), max(cols))
         graphs = {"codes": self.codes, "image": self.image, "row": self.row, "col": self.col}
         return {**self.images, "ssg": SSGBatch.unchecked(**graphs, extent=extent), "patch_id": list(self.patch_ids)}
 
@@ -72,15 +74,15 @@ class Samples(Sequence[dict[str, Any]]):
         return [
             {
                 **{name: images[number] for name, images in self.images.items()},
-                "ssg": _one_image(*graphs),
+                "ssg": _one_image(codes, row, col, self.extents[number]),
                 "patch_id": self.patch_ids[number],
                 **self.fields[number],
             }
-            for number, graphs in enumerate(parts)
+            for number, (codes, row, col) in enumerate(parts)
         ]
 
 
-def _one_image(codes: Tensor, row: Tensor, col: Tensor) -> SSGBatch:
+def _one_image(codes: Tensor, row: Tensor, col: Tensor, extent: tuple[int, int]) -> SSGBatch:
     count = len(row)
-    extent = (0, int(row[-1]), int(col.max())) if count else (-1, -1, -1)  # rows ascend
-    return SSGBatch.unchecked(codes=codes, image=_ONE_IMAGE.expand(count), row=row, col=col, extent=extent)
+    whole = (0 if count else -1, *extent)
+    return SSGBatch.unchecked(codes=codes, image=_ONE_IMAGE.expand(count), row=row, col=col, extent=whole)
