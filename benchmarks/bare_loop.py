@@ -62,14 +62,15 @@ def traced_reads() -> Iterator[list[Read]]:
         return original(reader, chunks, outs, rows)
 
     ShardReader.decode = decode  # type: ignore[method-assign, assignment]
-    prepare_gather, read_tiles = ShardReader.prepare_gather, ShardReader.read_tiles
+    shortcuts = {name: getattr(ShardReader, name) for name in ("prepare_gather", "read_tiles", "read_bits")}
     ShardReader.prepare_gather = lambda *_: lambda: False  # type: ignore[method-assign]
-    ShardReader.read_tiles = lambda *_: False  # type: ignore[method-assign]
+    ShardReader.read_tiles = ShardReader.read_bits = lambda *_: False  # type: ignore[method-assign]
     try:
         yield reads
     finally:
         ShardReader.decode = original  # type: ignore[method-assign]
-        ShardReader.prepare_gather, ShardReader.read_tiles = prepare_gather, read_tiles  # type: ignore[method-assign]
+        for name, method in shortcuts.items():
+            setattr(ShardReader, name, method)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def unit_range(
     image: NDArray[np.uint8], hflip: bool, vflip: bool, transpose: bool, out: NDArray[np.float32], portable: bool
 ) -> None: ...
 def sample_pixels(
-    edge_mask: NDArray[np.bool_],
+    edge_bits: NDArray[np.uint8],
     stored_stride: int,
     crop: tuple[int, ...],
     taken: tuple[int, ...],

@@ -35,7 +35,7 @@ class SamplePixels(NamedTuple):
 
 
 def sample_pixels(
-    edge_mask: NDArray[np.bool_],
+    edge_bits: NDArray[np.uint8],
     *,
     stored_stride: int,
     crop: Window,
@@ -48,8 +48,8 @@ def sample_pixels(
 
     Parameters
     ----------
-    edge_mask : bool (P, P)
-        Of the patch, before any stride; C-contiguous.
+    edge_bits : uint8 (P, ceil(P / 8))
+        The patch's edge mask before any stride, ``np.packbits(edge_mask, axis=1, bitorder="little")``; C-contiguous.
     stored_stride : int
         Pixels with ``row % stored_stride == col % stored_stride`` have a graph; the others do not count.
     crop : Window
@@ -62,10 +62,11 @@ def sample_pixels(
         Keep only pixels with ``row % edge_stride == col % edge_stride`` in the sample.
     """
     if not use_native():
+        edge_mask = np.unpackbits(edge_bits, axis=1, count=len(edge_bits), bitorder="little").view(np.bool_)
         return _sample_pixels_numpy(edge_mask, stored_stride, crop, taken, stored, turn, edge_stride)
     windows = (crop.sides, taken.sides, stored.sides)
     flips = (turn.hflip, turn.vflip, turn.transpose)
-    return SamplePixels(*native.sample_pixels(edge_mask, stored_stride, *windows, *flips, edge_stride))
+    return SamplePixels(*native.sample_pixels(edge_bits, stored_stride, *windows, *flips, edge_stride))
 
 
 def mark_pixels(row: NDArray[np.int32], col: NDArray[np.int32], out: NDArray[np.float32]) -> None:

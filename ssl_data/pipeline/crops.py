@@ -76,7 +76,7 @@ def crop_cost(mask: NDArray[np.bool_], window: Window, crop: Crop, spec: BuildSp
     """
     side = spec.patch.patch_size
     pixels = sample_pixels(
-        mask,
+        np.packbits(mask, axis=1, bitorder="little"),
         stored_stride=spec.edge.edge_stride,
         crop=window,
         taken=window,

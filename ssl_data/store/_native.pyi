@@ -22,6 +22,7 @@ def gather_rows(
     columns: NDArray[np.uint16] | None,
     out: NDArray[np.uint8],
 ) -> tuple[int, str]: ...
+def read_bits(file: int, chunks: NDArray[np.uint64], out: NDArray[np.uint8]) -> tuple[int, str]: ...
 def read_tiles(
     file: int,
     chunks: NDArray[np.uint64],

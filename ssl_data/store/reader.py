@@ -213,6 +213,10 @@ class Store:
         """The full edge mask, before edge_stride: bool (H, W), in `out` (C-contiguous) where given."""
         return self._arrays[EDGE_MASK].read_window(int(self._slots[self._check(index)]), self.whole, out)
 
+    def read_edge_bits(self, index: int) -> NDArray[np.uint8]:
+        """The same as bits: uint8 (H, ceil(W / 8)), ``np.packbits(edge_mask, axis=1, bitorder="little")``."""
+        return self._arrays[EDGE_MASK].read_bits(int(self._slots[self._check(index)]))
+
     def read_lq(self, index: int, window: Window | None = None) -> NDArray[np.uint8]:
         """The low-quality patch, or the part of it under a rectangle of the ground truth.
 

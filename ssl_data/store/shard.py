@@ -329,6 +329,24 @@ class ShardReader:
             chunks, *extension.native.read_tiles(descriptor, places, first, per_row, side, top, left, out)
         )
 
+    def read_bits(self, chunk: int, out: NDArray[np.uint8]) -> bool:
+        """Fill `out`, C-contiguous, with a chunk of zeros and ones, eight to a byte, the first in the lowest bit.
+
+        Returns
+        -------
+        bool
+            False where `out` is not filled, as with `read_tiles`.
+
+        Raises
+        ------
+        StoreCorruptError
+            Naming file and chunk, if the chunk does not decode.
+        """
+        descriptor, chunks = self._file.descriptor, range(chunk, chunk + 1)
+        if descriptor is None or not self._codec.is_frame or not extension.has_crc32c():
+            return False
+        return self._is_filled(chunks, *extension.native.read_bits(descriptor, self._places(chunks), out))
+
     def close(self) -> None:
         """Close the file; reading afterwards fails."""
         self._file.close()

@@ -12,7 +12,6 @@ from ssl_data.kernels.codes import graph_codes
 from ssl_data.kernels.extension import is_portable, use_native
 from ssl_data.kernels.sample import SamplePixels, sample_pixels
 from ssl_data.kernels.turn import turn_graphs, turned_columns
-from ssl_data.store.scratch import borrow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,18 +77,16 @@ def plan_graphs(
     StoreCorruptError
         If mask and graphs of the patch do not match.
     """
-    side = store.patch_size
-    interior = interior_window(window, patch_size=side, pad=store.spec.pad)
-    with borrow(side * side) as buffer:
-        pixels = sample_pixels(
-            store.read_edge_mask(index, out=buffer.view(np.bool_).reshape(side, side)),
-            stored_stride=store.edge_stride,
-            crop=window,
-            taken=interior if border == "interior" else window,
-            stored=interior if border == "exact" else window,
-            turn=turn,
-            edge_stride=edge_stride,
-        )
+    interior = interior_window(window, patch_size=store.patch_size, pad=store.spec.pad)
+    pixels = sample_pixels(
+        store.read_edge_bits(index),
+        stored_stride=store.edge_stride,
+        crop=window,
+        taken=interior if border == "interior" else window,
+        stored=interior if border == "exact" else window,
+        turn=turn,
+        edge_stride=edge_stride,
+    )
     store.check_count(index, pixels.num_stored)
     return GraphPlan(index=index, window=window, turn=turn, pixels=pixels)
 

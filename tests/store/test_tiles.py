@@ -269,10 +269,80 @@ def test_a_store_gives_the_same_images_either_way(tmp_path, monkeypatch):
         lambda: store.read_lq(0),
         lambda: store.read_lq(0, window),
         lambda: store.read_edge_mask(0),
+        lambda: store.read_edge_bits(0),
     ]
     natively = [one() for one in reads]
-    monkeypatch.setattr(ShardReader, "read_tiles", lambda *_: False)
+    for name in ("read_tiles", "read_bits"):
+        monkeypatch.setattr(ShardReader, name, lambda *_: False)
     for one, found in zip(reads, natively, strict=True):
         expected = one()
         assert found.dtype == expected.dtype
         assert (found == expected).all()
+
+
+@pytest.mark.parametrize("compression", ["fast", "balanced"])
+@pytest.mark.parametrize("patch_size", [48, 50, 64, 67])
+def test_bits_are_those_of_the_mask(tmp_path, compression, patch_size):
+    """Also where a row does not end with a byte."""
+    store = tiny_store(tmp_path, sizes=[(160, 150)], patch_size=patch_size, step=patch_size, compression=compression)
+    assert len(store) > 2
+    for index in range(len(store)):
+        mask = store.read_edge_mask(index)
+        assert mask.any()
+        assert (store.read_edge_bits(index) == np.packbits(mask, axis=1, bitorder="little")).all()
+
+
+@needs_crc32c
+def test_bits_of_another_encoding_are_left_to_the_longer_way(tmp_path):
+    codec = chunk_codec("balanced", array="edge_mask")
+    path = tmp_path / "shard"
+    write_shard(path, "edge_mask", codec)
+    out = np.zeros((SIDE, SIDE // 8), dtype=np.uint8)
+    assert not open_shard(path, "edge_mask", codec).read_bits(0, out)
+    write_shard(path, "edge_mask")
+    assert open_shard(path, "edge_mask").read_bits(1, out)
+    assert (out == np.packbits(tiles(images("edge_mask")[0])[1, ..., 0], axis=1, bitorder="little")).all()
+
+
+@needs_crc32c
+def test_bits_of_an_altered_or_missing_chunk_are_refused_by_name(tmp_path):
+    path = tmp_path / "shard"
+    write_shard(path, "edge_mask")
+    content = path.read_bytes()
+    out = np.zeros((SIDE, SIDE // 8), dtype=np.uint8)
+    offset, size = chunk_places(content)[1].tolist()
+    for at in range(offset, offset + size):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 64]) + content[at + 1 :])
+        with pytest.raises(StoreCorruptError, match=r"chunk 1 of .*shard: its CRC-32C does not match"):
+            open_shard(path, "edge_mask").read_bits(1, out)
+    path.write_bytes(content)
+    with pytest.raises(StoreCorruptError, match=r"chunk 18 of .*shard was never written"):
+        open_shard(path, "edge_mask").read_bits(2 * PER_IMAGE, out)
+
+
+def outcome(read):
+    try:
+        return read()
+    except StoreCorruptError as error:
+        return str(error)
+
+
+@needs_crc32c
+@pytest.mark.parametrize("length", range(0, 60, 3))
+def test_what_bytes_make_of_a_frame_so_do_bits(tmp_path, length):
+    """Frames that begin as they should and go on with noise, under a right checksum."""
+    path = tmp_path / "shard"
+    write_shard(path, "edge_mask")
+    content = bytearray(path.read_bytes())
+    offset, size = chunk_places(content)[1].tolist()
+    frame = content[offset : offset + min(length, size - 4)] + np.random.default_rng(length).bytes(size)
+    content[offset : offset + size - 4] = frame[: size - 4]
+    content[offset + size - 4 : offset + size] = google_crc32c.value(bytes(frame[: size - 4])).to_bytes(4, "little")
+    path.write_bytes(content)
+    tile, bits = np.zeros((SIDE, SIDE, 1), dtype=np.uint8), np.zeros((SIDE, SIDE // 8), dtype=np.uint8)
+    whole = outcome(lambda: open_shard(path, "edge_mask").read_tiles(0, PER_ROW, (0, SIDE), SIDE, tile))
+    packed = outcome(lambda: open_shard(path, "edge_mask").read_bits(1, bits))
+    if whole is True:  # a frame that is stored as it is, or plain LZ4, has no bits
+        assert packed is False or (bits == np.packbits(tile[..., 0], axis=1, bitorder="little")).all()
+    else:
+        assert packed == whole

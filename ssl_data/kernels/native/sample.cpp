@@ -10,12 +10,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <vector>
-
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
 
 #include "arrays.h"
 #include "past_cache.h"
@@ -41,85 +38,97 @@ Window checked_window(const py::tuple& sides, const Window& outer) {
     return window;
 }
 
-// The mask of the patch; only pixels with row % stride == col % stride count.
+// The mask of the patch, eight pixels to a byte; only pixels with row % stride == col % stride count.
 class Mask {
    public:
     // A stride beyond the side leaves the diagonal, as one of the side does; so that sums of columns cannot overflow.
-    Mask(const std::uint8_t* values, int side, int stride) : values(values), side(side), stride(std::min(stride, side)) {}
+    Mask(const std::uint8_t* bits, int side, int stride) : line_bytes_(bytes_of_line(side)), side_(side), stride_(std::min(stride, side)) {
+        // A copy, behind which words may be read.
+        static thread_local std::vector<std::uint8_t> copy;
+        const std::size_t num_bytes = line_bytes_ * side;
+        copy.resize(std::max(copy.size(), num_bytes + kSlack));
+        std::memcpy(copy.data(), bits, num_bytes);
+        bits_ = copy.data();
+    }
 
-    // How many lie in columns first .. last-1 of a row. Values are 0 and 1.
+    static std::size_t bytes_of_line(int side) { return (static_cast<std::size_t>(side) + 7) / 8; }
+
+    // How many lie in columns first .. last-1 of a row.
     int count(int row, int first, int last) const {
-        const std::uint8_t* line = values + std::ptrdiff_t{row} * side;
-        if (stride == 1) return add_up(line + first, line + last);
         int sum = 0;
-        for (int col = first_of(row, first); col < last; col += stride) sum += line[col];
+        if (stride_ == 1) {
+            for (int col = first; col < last; col += 64) sum += bits_in(word(row, col, last));
+        } else {
+            for (int col = first_of(row, first); col < last; col += stride_) sum += is_edge(row, col);
+        }
         return sum;
     }
 
-    // How many lie in rows first .. last-1.
+    // How many lie in rows first .. last-1. Behind the last column there are no bits.
     int count_rows(int first, int last) const {
-        if (stride == 1) return add_up(values + std::ptrdiff_t{first} * side, values + std::ptrdiff_t{last} * side);
         int sum = 0;
-        for (int row = first; row < last; ++row) sum += count(row, 0, side);
+        if (stride_ == 1) {
+            const std::uint8_t *begin = bits_ + first * line_bytes_, *const end = bits_ + last * line_bytes_;
+            for (; end - begin >= 8; begin += 8) sum += bits_in(load(begin));
+            for (; begin != end; ++begin) sum += bits_in(*begin);
+        } else {
+            for (int row = first; row < last; ++row) sum += count(row, 0, side_);
+        }
         return sum;
     }
 
     // Writes those columns to `out`, which has room for last - first; returns how many there are.
     int collect(int row, int first, int last, std::int32_t* out) const {
-        const std::uint8_t* line = values + std::ptrdiff_t{row} * side;
-        int size = 0, col = first_of(row, first);
-        // A loop over the edge pixels of some others ends where it was not expected to: one for each of 64, not of eight.
-        for (; stride == 1 && col + 64 <= last; col += 64) {
-            for (std::uint64_t bits = bits_of(line + col); bits != 0; bits &= bits - 1) {
-                out[size++] = col + __builtin_ctzll(bits);
+        int size = 0;
+        if (stride_ == 1) {
+            for (int col = first; col < last; col += 64) {
+                for (std::uint64_t bits = word(row, col, last); bits != 0; bits &= bits - 1) {
+                    out[size++] = col + __builtin_ctzll(bits);
+                }
             }
-        }
-        for (; col < last; col += stride) {
-            out[size] = col;
-            size += line[col] != 0;
+        } else {
+            for (int col = first_of(row, first); col < last; col += stride_) {
+                out[size] = col;
+                size += is_edge(row, col);
+            }
         }
         return size;
     }
 
    private:
-    const std::uint8_t* values;
-    int side;
-    int stride;
+    static constexpr std::size_t kSlack = 16;
 
-    // A bit for each of 64 pixels, set if it is not 0: a broken store may hold other values than 0 and 1.
-    static std::uint64_t bits_of(const std::uint8_t* pixels) {
-        std::uint64_t bits = 0;
-#if defined(__x86_64__)
-        for (int i = 0; i < 64; i += 16) {
-            const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(pixels + i));
-            const int zeros = _mm_movemask_epi8(_mm_cmpeq_epi8(values, _mm_setzero_si128()));
-            bits |= std::uint64_t{static_cast<std::uint16_t>(~zeros)} << i;
-        }
-#else
-        for (int i = 0; i < 64; ++i) bits |= std::uint64_t{pixels[i] != 0} << i;
-#endif
-        return bits;
+    const std::uint8_t* bits_;
+    std::size_t line_bytes_;
+    int side_;
+    int stride_;
+
+    static std::uint64_t load(const std::uint8_t* bytes) {
+        std::uint64_t word = 0;
+        for (int i = 0; i < 8; ++i) word |= std::uint64_t{bytes[i]} << 8 * i;
+        return word;
+    }
+
+    static int bits_in(std::uint64_t word) {
+        word -= word >> 1 & 0x5555555555555555;
+        word = (word & 0x3333333333333333) + (word >> 2 & 0x3333333333333333);
+        word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0f;
+        return static_cast<int>(word * 0x0101010101010101 >> 56);
+    }
+
+    int is_edge(int row, int col) const { return bits_[row * line_bytes_ + col / 8] >> col % 8 & 1; }
+
+    // The pixels of a row from a column on, 64 or up to the last.
+    std::uint64_t word(int row, int col, int last) const {
+        const std::uint8_t* const from = bits_ + row * line_bytes_ + col / 8;
+        const int shift = col % 8, count = last - col;
+        std::uint64_t bits = load(from) >> shift;
+        if (shift != 0) bits |= std::uint64_t{from[8]} << (64 - shift);
+        return count < 64 ? bits & ((std::uint64_t{1} << count) - 1) : bits;
     }
 
     // The first column that counts, from `first` on.
-    int first_of(int row, int first) const { return first + ((row - first) % stride + stride) % stride; }
-
-    // Bytes are added up in words: 255 words at most, so that none of the eight sums in a word overflows.
-    static int add_up(const std::uint8_t* begin, const std::uint8_t* end) {
-        int sum = 0;
-        while (end - begin >= 8) {
-            const std::ptrdiff_t words = std::min<std::ptrdiff_t>((end - begin) / 8, 255);
-            std::uint64_t sums = 0;
-            for (std::ptrdiff_t i = 0; i < words; ++i, begin += 8) {
-                std::uint64_t word;
-                std::memcpy(&word, begin, 8);
-                sums += word;
-            }
-            for (; sums != 0; sums >>= 8) sum += static_cast<int>(sums & 255);
-        }
-        for (; begin != end; ++begin) sum += *begin;
-        return sum;
-    }
+    int first_of(int row, int first) const { return first + ((row - first) % stride_ + stride_) % stride_; }
 };
 
 struct Found {
@@ -130,14 +139,15 @@ struct Found {
 
 Array<std::int32_t> empty(std::size_t size) { return Array<std::int32_t>(static_cast<py::ssize_t>(size)); }
 
-py::tuple sample_pixels(const Array<bool>& edge_mask, int stored_stride, const py::tuple& crop_sides,
+py::tuple sample_pixels(const Array<std::uint8_t>& edge_bits, int stored_stride, const py::tuple& crop_sides,
                         const py::tuple& taken_sides, const py::tuple& stored_sides, bool hflip, bool vflip,
                         bool transpose, int edge_stride) {
-    require(edge_mask.ndim() == 2 && edge_mask.shape(0) == edge_mask.shape(1), "edge_mask must be square");
-    require(edge_mask.size() > 0, "edge_mask must not be empty");
+    require(edge_bits.ndim() == 2 && edge_bits.size() > 0, "edge_bits must be two-dimensional and not empty");
+    require(edge_bits.shape(0) < std::numeric_limits<int>::max(), "edge_bits must not have as many rows");
     require(stored_stride > 0 && edge_stride > 0, "strides must be positive");
-    const int side = static_cast<int>(edge_mask.shape(0));
-    const Mask mask(reinterpret_cast<const std::uint8_t*>(edge_mask.data()), side, stored_stride);
+    const int side = static_cast<int>(edge_bits.shape(0));
+    require(edge_bits.shape(1) == static_cast<py::ssize_t>(Mask::bytes_of_line(side)), "edge_bits must be of a square mask");
+    const Mask mask(edge_bits.data(), side, stored_stride);
     const Window crop = checked_window(crop_sides, {0, 0, side, side});
     const Window taken = checked_window(taken_sides, crop), stored = checked_window(stored_sides, crop);
     const int height = crop.bottom - crop.top, width = crop.right - crop.left;

@@ -136,9 +136,10 @@ struct Spread {
 
 inline constexpr Spread kSpread;
 
-// Decodes a mask. It is bit-shuffled: a block begins with the lowest bits of all its bytes, packed, and goes on with the
-// other bits, which are zero. Eight bytes at a time are looked up by the eight bits of one.
-inline Outcome decode_bits(const Frame& frame, std::uint8_t* out, std::size_t size) {
+// Decodes a mask of `size` bytes. It is bit-shuffled: a block begins with the lowest bits of all its bytes, packed, and goes
+// on with the other bits, which are zero. take(bits, begin, end) gets the packed bits of each block, and where its bytes lie.
+template <class Take>
+Outcome decode_packed(const Frame& frame, std::size_t size, const Take& take) {
     if (!frame.is_whole(size)) return Outcome::corrupt;
     if (frame.is_stored() || !frame.is_lz4(Frame::kBitShuffled) || frame.item_bytes() != 1) return Outcome::other;
     static thread_local Scratch scratch;
@@ -152,10 +153,16 @@ inline Outcome decode_bits(const Frame& frame, std::uint8_t* out, std::size_t si
         std::uint8_t others = 0;
         for (const std::uint8_t* bits = rest; bits != end; ++bits) others |= *bits;
         if (others != 0) return Outcome::other;
-        std::uint8_t* to = out + begin;
-        for (const std::uint8_t* bits = shuffled; bits != rest; ++bits, to += 8) std::memcpy(to, kSpread.bytes[*bits], 8);
+        take(shuffled, begin, begin + in_block);
     }
     return Outcome::decoded;
+}
+
+// The same, to a byte for each pixel. Eight are looked up at a time.
+inline Outcome decode_bits(const Frame& frame, std::uint8_t* out, std::size_t size) {
+    return decode_packed(frame, size, [out](const std::uint8_t* bits, std::size_t begin, std::size_t end) {
+        for (std::uint8_t* to = out + begin; to != out + end; to += 8) std::memcpy(to, kSpread.bytes[*bits++], 8);
+    });
 }
 
 }  // namespace ssl_data

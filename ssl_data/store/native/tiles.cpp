@@ -35,14 +35,25 @@ struct Request {
     }
 };
 
+// Whether a chunk is a frame, before its checksum.
+Trouble check(const std::uint8_t* encoded, std::size_t size) {
+    if (size <= kCrcBytes) return Trouble::bad_chunk_checksum;
+    const std::size_t length = size - kCrcBytes;
+    if (Crc32c::of(encoded, length) != little_endian(encoded + length)) return Trouble::bad_chunk_checksum;
+    return length < Frame::kHeaderBytes ? Trouble::bad_block : Trouble::none;
+}
+
+Trouble trouble_of(Outcome outcome) {
+    if (outcome == Outcome::other) return Trouble::other;
+    return outcome == Outcome::corrupt ? Trouble::bad_block : Trouble::none;
+}
+
 // Checks and decodes a tile and copies its part of the rectangle.
 Trouble paste(const Request& request, std::size_t tile_row, std::size_t tile_col, const std::uint8_t* encoded,
               std::size_t size) {
-    if (size <= kCrcBytes) return Trouble::bad_chunk_checksum;
+    const Trouble trouble = check(encoded, size);
+    if (trouble != Trouble::none) return trouble;
     const Frame frame = {encoded, size - kCrcBytes};
-    if (Crc32c::of(encoded, frame.length) != little_endian(encoded + frame.length)) return Trouble::bad_chunk_checksum;
-    if (frame.length < Frame::kHeaderBytes) return Trouble::bad_block;
-
     const std::size_t y0 = tile_row * request.side, x0 = tile_col * request.side, line = request.side * request.pixel_bytes;
     const std::size_t top = std::max(request.top, y0), bottom = std::min(request.bottom, y0 + request.side);
     const std::size_t left = std::max(request.left, x0), right = std::min(request.right, x0 + request.side);
@@ -56,8 +67,7 @@ Trouble paste(const Request& request, std::size_t tile_row, std::size_t tile_col
     const Outcome outcome = frame.is_lz4(Frame::kBitShuffled)
                                 ? decode_bits(frame, tile, size_of_tile)
                                 : decode_blocks(frame, tile, size_of_tile, Lz4::kSlack, wanted);
-    if (outcome == Outcome::other) return Trouble::other;
-    if (outcome == Outcome::corrupt) return Trouble::bad_block;
+    if (outcome != Outcome::decoded) return trouble_of(outcome);
 
     const std::size_t row_bytes = (request.right - request.left) * request.pixel_bytes;
     const std::size_t num_bytes = (right - left) * request.pixel_bytes;
@@ -101,6 +111,28 @@ std::pair<std::size_t, Trouble> read_window(const Request& request) {
     return {0, Trouble::none};
 }
 
+// A mask that is one chunk, as the packed bits in which it is stored.
+std::pair<std::size_t, std::string> read_bits(int file, const Array<std::uint64_t>& chunks, Array<std::uint8_t>& out) {
+    require(chunks.ndim() == 2 && chunks.shape(0) == 1 && chunks.shape(1) == 2, "chunks must have shape (1, 2)");
+    const Place place = *reinterpret_cast<const Place*>(chunks.data());
+    const std::size_t size = static_cast<std::size_t>(out.size()) * 8;
+    std::uint8_t* const to = out.mutable_data();
+    return run_unlocked([=]() -> std::pair<std::size_t, Trouble> {
+        static thread_local Scratch scratch;
+        if (place.size > size + Frame::kHeaderBytes + kCrcBytes) return {0, Trouble::other};
+        std::uint8_t* const encoded = scratch.of(place.size);
+        Trouble trouble = read_all(place.offset, encoded, place.size, [file](std::uint64_t offset, std::uint8_t* into, std::size_t count) {
+            return pread(file, into, count, static_cast<off_t>(offset));
+        });
+        if (trouble == Trouble::none) trouble = check(encoded, place.size);
+        if (trouble != Trouble::none) return {0, trouble};
+        const auto copy = [to](const std::uint8_t* bits, std::size_t begin, std::size_t end) {
+            std::memcpy(to + begin / 8, bits, (end - begin) / 8);
+        };
+        return {0, trouble_of(decode_packed({encoded, place.size - kCrcBytes}, size, copy))};
+    });
+}
+
 std::pair<std::size_t, std::string> read_tiles(int file, const Array<std::uint64_t>& chunks, std::size_t first,
                                                std::size_t per_row, std::size_t side, std::size_t top, std::size_t left,
                                                Array<std::uint8_t>& out) {
@@ -120,6 +152,8 @@ std::pair<std::size_t, std::string> read_tiles(int file, const Array<std::uint64
 }  // namespace
 
 void add_tiles(py::module_& module) {
+    module.def("read_bits", read_bits, py::arg("file"), py::arg("chunks").noconvert(), py::arg("out").noconvert(),
+               "Fill `out` with the bits of a mask that is one chunk, where `has_crc32c`; 0, and its fault.");
     module.def("read_tiles", read_tiles, py::arg("file"), py::arg("chunks").noconvert(), py::arg("first"),
                py::arg("per_row"), py::arg("side"), py::arg("top"), py::arg("left"), py::arg("out").noconvert(),
                "Fill `out` (H, W, C) from the tiles on which it lies, where `has_crc32c`; the first faulty one, and its fault.");
