@@ -64,7 +64,8 @@ def traced_reads() -> Iterator[list[Read]]:
     ShardReader.decode = decode  # type: ignore[method-assign, assignment]
     shortcuts = {name: getattr(ShardReader, name) for name in ("prepare_gather", "read_tiles", "read_bits")}
     ShardReader.prepare_gather = lambda *_: lambda: False  # type: ignore[method-assign]
-    ShardReader.read_tiles = ShardReader.read_bits = lambda *_: False  # type: ignore[method-assign]
+    ShardReader.read_tiles = lambda *_: False  # type: ignore[method-assign]
+    ShardReader.read_bits = lambda *_: False  # type: ignore[method-assign]
     try:
         yield reads
     finally:

@@ -269,23 +269,27 @@ def memory_of_batches(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def _read_setting(name: str) -> str:
+    """What the system does about huge pages: with "[always]", small ones are not small."""
+    try:
+        return Path("/sys/kernel/mm/transparent_hugepage", name).read_text(encoding="utf-8").strip()
+    except OSError:
+        return "unknown"
+
+
 def reads_of_files(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Small reads at random places of a file that the system keeps in memory."""
-    num_bytes, num_reads, read_bytes, piece = (
-        (_TINY_BATCH_BYTES if options.tiny else 4 * _BATCH_BYTES),
-        10_000,
-        8192,
-        100_000,
-    )
-    content = np.random.default_rng(0).bytes(piece)
+    piece, num_pieces = np.random.default_rng(0).bytes(100_000), 40 if options.tiny else 2500
     shard = AtomicFile(folder / "shard", folder)
     with (folder / "pieces").open("wb") as pieces:
         for file in (pieces, shard.file):
-            for _ in range(num_bytes // piece):
-                file.write(content)
+            for _ in range(num_pieces):
+                file.write(piece)
+        pieces.flush()
+        os.fsync(pieces.fileno())
     shard.commit()
-    places = np.random.default_rng(1).integers(0, num_bytes // piece * piece - read_bytes, num_reads).tolist()
-    into = [memoryview(bytearray(read_bytes))]
+    into, num_reads = [memoryview(bytearray(8192))], 10_000
+    places = np.random.default_rng(1).integers(0, num_pieces * len(piece) - 8192, num_reads).tolist()
 
     def read(descriptor: int) -> None:
         for place in places:
@@ -346,10 +350,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "bound": near,
             "graphs": computed,
             "files": files,
-            "memory": memory_of_batches(options),
+            "memory": memory_of_batches(options) if hasattr(os, "memfd_create") else [],
             "reads": reads,
         },
-        "notes": {f"patches of {size}": len(store) for size, store in stores.items()},
+        "notes": {
+            **{f"patches of {size}": len(store) for size, store in stores.items()},
+            "shmem_enabled": _read_setting("shmem_enabled"),
+        },
     }
     print_report(report, as_json=options.json)
 

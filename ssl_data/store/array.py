@@ -209,7 +209,6 @@ class ShardedArray:
                     _paste(chunk, (top, tile_cols[place] * tile - window.left), image)
         return image
 
-
     def read_bits(self, slot: int) -> NDArray[np.uint8]:
         """The image of bool (H, W) in a slot as bits: uint8 (H, ceil(W / 8)), see `Store.read_edge_bits`."""
         height, width = self.layout.shape[1:]

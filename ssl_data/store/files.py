@@ -16,7 +16,7 @@ __all__ = ["AtomicFile", "create_atomic", "is_unfinished", "name_file", "write_a
 
 
 _BUFFER_BYTES = 4 << 20
-"""Linux keeps what is written at once in large pieces of memory, from which readers copy faster than from pages."""
+"""So much is written at once. Linux keeps it in pieces of memory of about that size: large ones are copied faster."""
 
 
 def _sync_directory(directory: Path) -> None:
@@ -48,13 +48,13 @@ class AtomicFile:
 
     def commit(self) -> None:
         """Flush to disk and take the final name, replacing what was there."""
-        self._complete()
+        self.complete()
         self._temporary.replace(self._path)
         _sync_directory(self._path.parent)
 
     def commit_new(self) -> None:
         """The same, but raise `FileExistsError` where something has that name."""
-        self._complete()
+        self.complete()
         try:
             os.link(self._temporary, self._path)
         except FileExistsError:
@@ -65,7 +65,10 @@ class AtomicFile:
             self._temporary.replace(self._path)
         _sync_directory(self._path.parent)
 
-    def _complete(self) -> None:
+    def complete(self) -> None:
+        """Flush to disk, for the last time; committing does it where it is not done."""
+        if self.file.closed:
+            return
         self.file.flush()
         os.fchmod(self.file.fileno(), 0o644)
         os.fsync(self.file.fileno())

@@ -49,6 +49,8 @@ class _LocalDraft:
 
     def commit(self) -> None:
         """See `Draft.commit`."""
+        for file in self._files:  # where one does not fit on the disk, none takes its name
+            file.complete()
         for file in self._files:
             file.commit()
 

@@ -292,8 +292,8 @@ class Store:
             The patch.
         rows : int32 (n,)
             Numbers of the edge pixels among those that have a graph, strictly ascending.
-        out : uint8 (N, K)
-            C-contiguous. ``out[places]`` is filled; other rows stay as they are.
+        out : uint8 or uint16 (N, K)
+            `code_type`, C-contiguous. ``out[places]`` is filled; other rows stay as they are.
         places : int32 (n,)
         columns : uint16 (K,), optional
             For each column of `out`, the stored column it comes from; as they are where not given.

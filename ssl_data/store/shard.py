@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -256,7 +255,7 @@ class ShardReader:
         rows, places : int32 (m,)
             Rows, strictly ascending, counted from the first of the chunks; where each goes.
         out : (N, K)
-            C-contiguous; other rows stay as they are.
+            C-contiguous; other rows stay as they are. Values of two bytes are left to `decode`.
         columns : uint16 (K,), optional
             For each column of `out`, the column it comes from; as they are where not given.
 
@@ -271,22 +270,22 @@ class ShardReader:
         StoreCorruptError
             Here or later, naming file and chunk, if a chunk was never written or does not decode.
         """
-        descriptor, block_bytes = self._file.descriptor, self._codec.part_bytes
-        if descriptor is None or block_bytes is None or not self._table_bytes or not extension.has_crc32c():
+        block_bytes = self._codec.part_bytes
+        if self._file.descriptor is None or block_bytes is None or not self._table_bytes or not extension.has_crc32c():
             return lambda: False
-        call = partial(
-            extension.native.gather_rows,
-            descriptor,
-            self._places(chunks),
-            self._first_table + int(self._ranks[chunks.start]) * self._table_bytes,
-            self._chunk_bytes // out.shape[1],
-            block_bytes,
-            rows,
-            places,
-            columns,
-            out,
-        )
-        return lambda: self._is_filled(chunks, *call())
+        entries = self._places(chunks)
+        tables = self._first_table + int(self._ranks[chunks.start]) * self._table_bytes
+        layout = (entries, tables, self._chunk_bytes // out.shape[1], block_bytes)
+
+        def gather() -> bool:
+            descriptor = self._file.descriptor
+            if descriptor is None:
+                return False
+            return self._is_filled(
+                chunks, *extension.native.gather_rows(descriptor, *layout, rows, places, columns, out)
+            )
+
+        return gather
 
     def read_tiles(self, image: int, per_row: int, corner: tuple[int, int], side: int, out: NDArray[np.uint8]) -> bool:
         """Fill `out` with a rectangle of an image whose tiles are chunks, in one call.

@@ -163,15 +163,21 @@ class _Blocks:
         """Uninitialised uint8 (n >= num_bytes,)."""
         with self.lock:
             self.own = [block for block in self.own if not (block.is_abandoned and block.is_unused)]
-            free = [block for block in self.own if block.is_unused and not block.is_abandoned]
-            free.sort(key=lambda block: block.memory.num_bytes)
-            for block in free:
-                if block.memory.num_bytes >= num_bytes:
-                    return block.lease()
-            if free:
-                self.own.remove(free[0])
-            new = self._new_block(int(_SPARE * num_bytes))
-            return np.empty(num_bytes, dtype=np.uint8) if new is None else new.lease()
+            block = self._find_free(num_bytes) or self._new_block(int(_SPARE * num_bytes))
+            return np.empty(num_bytes, dtype=np.uint8) if block is None else block.lease()
+
+    def _find_free(self, num_bytes: int) -> _Block | None:
+        """A free block that is large enough. Where all are too small, the smallest ends: another takes its place."""
+        free = sorted(
+            (block for block in self.own if block.is_unused and not block.is_abandoned),
+            key=lambda block: block.memory.num_bytes,
+        )
+        for block in free:
+            if block.memory.num_bytes >= num_bytes:
+                return block
+        if free:
+            self.own.remove(free[0])
+        return None
 
     def _new_block(self, num_bytes: int) -> _Block | None:
         """One more, unless there are enough or the system grants none, e.g. for want of file descriptors."""

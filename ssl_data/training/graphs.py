@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Border", "GraphPlan", "compute_graphs", "plan_graphs", "read_graphs"]
 
+_PREPARED = 32
+"""Samples whose reading is prepared before the first is read: each may keep a file open."""
+
 Border = Literal["exact", "interior", "cached"]
 
 
@@ -101,11 +104,13 @@ def read_graphs(store: Store, plans: Sequence[GraphPlan], outs: Sequence[NDArray
     outs : uint8 or uint16 (N, K), for each sample
         `Store.code_type`. The rows ``plan.pixels.places`` are filled; C-contiguous.
     """
-    # All are prepared before the first is read, which leaves nothing in the core's cache of what Python works with.
-    gathers = [_prepare(store, plan, out) for plan, out in zip(plans, outs, strict=True)]
-    for plan, out, gather in zip(plans, outs, gathers, strict=True):
-        if not gather():
-            _read_chunk_by_chunk(store, plan, out)
+    samples = list(zip(plans, outs, strict=True))
+    for first in range(0, len(samples), _PREPARED):
+        # Reading leaves nothing in the core's cache of what Python works with.
+        gathers = [(_prepare(store, plan, out), plan, out) for plan, out in samples[first : first + _PREPARED]]
+        for gather, plan, out in gathers:
+            if not gather():
+                _read_chunk_by_chunk(store, plan, out)
 
 
 def _prepare(store: Store, plan: GraphPlan, out: NDArray[Any]) -> Gather:

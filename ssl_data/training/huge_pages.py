@@ -2,7 +2,7 @@
 
 A processor knows the places of some 2000 pages by heart. A batch of 60 MB takes 15 000 pages of 4 KB, but 30 of 2 MB.
 Linux gives shared memory small pages unless its administrator wishes otherwise. MADV_COLLAPSE (Linux 6.1; madvise(2))
-joins the pages of one mapping, whatever that setting is, if the file lies where a huge page may begin. Python's `mmap`
+joins the pages of one mapping unless that is forbidden, if the file lies where a huge page may begin. Python's `mmap`
 chooses no addresses, so both calls go to the C library. See docs/decisions/0019-huge-pages.md.
 """
 
@@ -22,18 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = ["huge_page_bytes", "map_shared", "use_huge_pages"]
 
-_MADV_COLLAPSE, _MAP_FIXED = 25, 0x10
-"""<linux/mman.h>; Python names neither."""
+_MADV_COLLAPSE, _MAP_FIXED, _MAP_NORESERVE = 25, 0x10, 0x4000
+"""<linux/mman.h>; Python names none of them."""
+_LARGEST = 32 << 20
 _PAGE_SIZE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+
+
+_given_up: list[NDArray[np.uint8]] = []
 
 
 @functools.cache
 def huge_page_bytes() -> int:
-    """Size of a huge page: 2 MB on most machines, up to 512 MB on others; 0 where the system has none."""
+    """Size of a huge page, 2 MB on most machines; 0 where the system has none or only some that no batch would fill."""
     try:
-        return int(_PAGE_SIZE.read_text())
+        num_bytes = int(_PAGE_SIZE.read_text())
     except (OSError, ValueError):
         return 0
+    return num_bytes if num_bytes <= _LARGEST else 0
 
 
 def map_shared(descriptor: int, num_bytes: int) -> NDArray[np.uint8]:
@@ -45,18 +50,20 @@ def map_shared(descriptor: int, num_bytes: int) -> NDArray[np.uint8]:
     if not 0 < page <= num_bytes:
         return np.frombuffer(mmap.mmap(descriptor, num_bytes), dtype=np.uint8)
     # The file takes the place of a part of memory that is too large by a page; the array keeps all of it, and ends it.
-    room = np.frombuffer(mmap.mmap(-1, num_bytes + page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=np.uint8)
+    promised = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    room = np.frombuffer(mmap.mmap(-1, num_bytes + page, flags=promised), dtype=np.uint8)
     begin = -_address(room) % page
     memory = room[begin : begin + num_bytes]
     access, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED
     if _libc().mmap(_address(memory), num_bytes, access, flags, descriptor, 0) != _address(memory):
         error = ctypes.get_errno()
+        _given_up.append(room)  # there may be a hole in it, which it must not unmap: another may have got it
         raise OSError(error, f"cannot map {num_bytes} bytes of shared memory: {os.strerror(error)}")
     return memory
 
 
 def use_huge_pages(memory: NDArray[np.uint8]) -> bool:
-    """Take huge pages for the whole ones in what `map_shared` returned; whether the system granted them all.
+    """Take huge pages for the whole ones in memory that begins where `map_shared` lets it; whether all were granted.
 
     It may refuse for its age, or for want of memory in one piece; the memory is as usable then.
     """

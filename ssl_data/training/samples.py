@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
@@ -20,9 +20,9 @@ __all__ = ["Samples"]
 _ONE_IMAGE = torch.zeros(1, dtype=torch.int32)
 
 
-@dataclass(kw_only=True, eq=False)
-class Samples(Sequence[dict[str, Any]]):
-    """Some samples of an `SSLCachedDataset`, as a sequence. They share the batch's memory.
+@dataclass(kw_only=True, eq=False, repr=False)
+class Samples(MutableSequence[dict[str, Any]]):
+    """Some samples of an `SSLCachedDataset`, to be used like a list. They share the batch's memory.
 
     Whoever takes one may change it; from then on they are samples like any others, which `collate` has to join.
     """
@@ -45,16 +45,36 @@ class Samples(Sequence[dict[str, Any]]):
     _apart: list[dict[str, Any]] | None = field(default=None, init=False)
 
     def __len__(self) -> int:
-        return len(self.counts)
+        return len(self.counts if self._apart is None else self._apart)
+
+    def __repr__(self) -> str:
+        return f"<Samples: {len(self)}>"
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
     @overload
     def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
     def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        return self._samples()[index]
+
+    @overload
+    def __setitem__(self, index: int, sample: dict[str, Any]) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, sample: Iterable[dict[str, Any]]) -> None: ...
+    def __setitem__(self, index: Any, sample: Any) -> None:
+        self._samples()[index] = sample
+
+    def __delitem__(self, index: int | slice) -> None:
+        del self._samples()[index]
+
+    def insert(self, index: int, value: dict[str, Any]) -> None:
+        """As a list does."""
+        self._samples().insert(index, value)
+
+    def _samples(self) -> list[dict[str, Any]]:
         if self._apart is None:
             self._apart = self._take_apart()
-        return self._apart[index]
+        return self._apart
 
     @property
     def is_whole(self) -> bool:

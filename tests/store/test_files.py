@@ -1,6 +1,8 @@
 """Files that appear whole or not at all."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -50,3 +52,23 @@ def test_pieces_reach_the_file_together(tmp_path):
     assert min(step for step in np.diff(sizes) if step) > 3 << 20
     target.commit()
     assert (tmp_path / "name").stat().st_size == 200 * 100_000
+
+
+def test_where_one_file_does_not_fit_none_takes_its_name(tmp_path):
+    """What is still in a file's buffer is written when it is committed: that may be all of it."""
+    program = """
+import resource, signal, sys
+from pathlib import Path
+from ssl_data.store.local_target import LocalTarget
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+root = Path(sys.argv[1])
+(root / "work").mkdir()
+with LocalTarget(root).draft("label", "work") as draft:
+    for name, size in (("small", 1000), ("large", 100_000)):
+        draft.open(name).write(size * b"x")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    draft.commit()
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], check=False, capture_output=True, text=True)
+    assert f"File too large: '{tmp_path}'" in done.stderr
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["work"]

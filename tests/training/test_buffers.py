@@ -70,6 +70,18 @@ def test_a_larger_request_gets_larger_memory():
     assert len(buffers._blocks.own) == 1
 
 
+def test_memory_that_is_replaced_ends_before_there_is_larger(monkeypatch):
+    mapped, before = [], blocks_in_memory()
+    monkeypatch.setattr(buffers, "use_huge_pages", lambda _: mapped.append(blocks_in_memory() - before))
+    for size in (3 << 20, 9 << 20, 27 << 20):
+        take(size)
+    assert mapped == [1, 1, 1]
+
+
+def blocks_in_memory():
+    return Path("/proc/self/maps").read_text().count("memfd:ssl_data-batch")
+
+
 def test_there_is_an_end_to_the_blocks_but_not_to_the_memory():
     kept = [take(1000) for _ in range(40)]
     assert len(buffers._blocks.own) == 16

@@ -108,8 +108,8 @@ def huge_bytes_at(place):
 
 def test_the_system_confirms_the_huge_pages(new_file):
     page = huge_page_bytes()
-    if not 0 < page <= 32 * MIB:
-        pytest.skip(f"huge pages of {page} bytes")
+    if not page:
+        pytest.skip("no huge pages, or very large ones")
     num_bytes = 3 * page + 4096
     file = new_file(num_bytes)
     memory = map_shared(file, num_bytes)
@@ -121,6 +121,25 @@ def test_the_system_confirms_the_huge_pages(new_file):
     receiver = map_shared(file, num_bytes)
     assert receiver.all()
     assert huge_bytes_at(address(receiver)) == 3 * page
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("2097152\n", 2 * MIB), ("33554432", 32 * MIB), ("536870912", 0), ("none", 0), (None, 0)]
+)
+def test_pages_that_no_batch_would_fill_do_not_count(tmp_path, monkeypatch, text, expected):
+    path = tmp_path / "hpage_pmd_size"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(huge_pages, "_PAGE_SIZE", path)
+    assert huge_page_bytes.__wrapped__() == expected
+
+
+def test_memory_that_cannot_be_mapped_in_place_of_other_memory_is_given_up(new_file, monkeypatch):
+    monkeypatch.setattr(huge_pages, "_MAP_FIXED", 0x10 | 0x40000)  # MAP_HUGETLB, too: no such file
+    monkeypatch.setattr(huge_pages, "_given_up", given_up := [])
+    with pytest.raises(OSError, match="cannot map 5242880 bytes of shared memory"):
+        map_shared(os.open("/dev/null", os.O_RDONLY), 5 * MIB)
+    assert len(given_up) == 1
 
 
 def test_a_system_that_refuses_leaves_memory_as_usable(new_file, monkeypatch):

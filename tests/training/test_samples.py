@@ -1,5 +1,8 @@
 """Samples that are read together are the batch that joining single samples gives, until somebody takes one."""
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -86,13 +89,22 @@ def test_what_is_changed_in_a_sample_is_changed_in_the_batch(store):
     assert batch["index"].tolist() == [7, 7, 7]
 
 
-def test_they_are_a_sequence(store):
+def test_they_are_used_like_a_list(store):
     samples = SSLCachedDataset(store).__getitems__([0, 1, 2])
     assert len(samples) == 3
     assert [sample["patch_id"] for sample in samples] == [sample["patch_id"] for sample in samples[:]]
     assert samples[1:] == [samples[1], samples[2]]
     with pytest.raises(IndexError):
         samples[3]
+    first, _, third = samples
+    samples[0] = {**first, "more": torch.ones(2)}
+    del samples[1]
+    samples.append({**third, "more": torch.zeros(2)})
+    samples.remove(third)
+    assert repr(samples) == "<Samples: 2>"
+    batch = collate(samples)
+    assert batch["more"].tolist() == [[1, 1], [0, 0]]
+    assert batch["patch_id"] == [first["patch_id"], third["patch_id"]]
 
 
 def test_batches_of_the_same_samples_are_dictionaries_of_their_own(store):
@@ -109,3 +121,19 @@ def test_samples_share_the_memory_of_the_batch(store):
     for number, sample in enumerate(samples):
         assert sample["gt"].data_ptr() == batch["gt"][number].data_ptr()
     assert samples[0]["ssg"].codes.data_ptr() == batch["ssg"].codes.data_ptr()
+
+
+def test_a_batch_from_many_shards_keeps_few_files_open(tmp_path):
+    """Besides those that are kept open of each array: those whose graphs are read next."""
+    store = tiny_store(tmp_path, sizes=[(400, 400)], patch_size=64, step=24, patches_per_shard=1)
+    dataset = SSLCachedDataset(store)
+    expected = [dataset[index]["ssg"].codes for index in range(len(store))]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2 * 32, hard))
+    try:
+        samples = dataset.__getitems__(range(len(store)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(store) > 200
+    assert all(torch.equal(sample["ssg"].codes, codes) for sample, codes in zip(samples, expected, strict=True))
