@@ -42,7 +42,8 @@ Window checked_window(const py::tuple& sides, const Window& outer) {
 class Mask {
    public:
     // A stride beyond the side leaves the diagonal, as one of the side does; so that sums of columns cannot overflow.
-    Mask(const std::uint8_t* bits, int side, int stride) : line_bytes_(bytes_of_line(side)), side_(side), stride_(std::min(stride, side)) {
+    Mask(const std::uint8_t* bits, int side, int stride)
+        : line_bytes_(bytes_of_line(side)), side_(side), stride_(std::min(stride, side)) {
         // A copy, behind which words may be read.
         static thread_local std::vector<std::uint8_t> copy;
         const std::size_t num_bytes = line_bytes_ * side;

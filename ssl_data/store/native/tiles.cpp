@@ -22,6 +22,14 @@ namespace {
 // Sizes that are made of sides must not overflow.
 constexpr std::size_t kMostSide = 1 << 16;
 
+struct Pread {
+    int file;
+
+    ssize_t operator()(std::uint64_t offset, std::uint8_t* to, std::size_t size) const {
+        return pread(file, to, size, static_cast<off_t>(offset));
+    }
+};
+
 struct Request {
     int file;
     const Place* chunks;  // from number `first` of the image's tiles on
@@ -80,9 +88,7 @@ Trouble paste(const Request& request, std::size_t tile_row, std::size_t tile_col
 // The first tile that cannot be read, counted from the first of the chunks, and why.
 std::pair<std::size_t, Trouble> read_window(const Request& request) {
     static thread_local Scratch scratch;
-    const auto read_some = [&request](std::uint64_t offset, std::uint8_t* to, std::size_t size) {
-        return pread(request.file, to, size, static_cast<off_t>(offset));
-    };
+    const Pread read_some = {request.file};
     const std::size_t most = request.chunk_bytes() + Frame::kHeaderBytes + kCrcBytes;  // larger it is stored as it is
     const std::size_t right = (request.right - 1) / request.side + 1;
     for (std::size_t row = request.top / request.side; row * request.side < request.bottom; ++row) {
@@ -121,9 +127,7 @@ std::pair<std::size_t, std::string> read_bits(int file, const Array<std::uint64_
         static thread_local Scratch scratch;
         if (place.size > size + Frame::kHeaderBytes + kCrcBytes) return {0, Trouble::other};
         std::uint8_t* const encoded = scratch.of(place.size);
-        Trouble trouble = read_all(place.offset, encoded, place.size, [file](std::uint64_t offset, std::uint8_t* into, std::size_t count) {
-            return pread(file, into, count, static_cast<off_t>(offset));
-        });
+        Trouble trouble = read_all(place.offset, encoded, place.size, Pread{file});
         if (trouble == Trouble::none) trouble = check(encoded, place.size);
         if (trouble != Trouble::none) return {0, trouble};
         const auto copy = [to](const std::uint8_t* bits, std::size_t begin, std::size_t end) {
