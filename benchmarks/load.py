@@ -269,10 +269,10 @@ def memory_of_batches(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_setting(name: str) -> str:
-    """What the system does about huge pages: with "[always]", small ones are not small."""
+def _shmem_enabled() -> str:
+    """What the system does about huge pages in shared memory: with "[always]", small ones are not small."""
     try:
-        return Path("/sys/kernel/mm/transparent_hugepage", name).read_text(encoding="utf-8").strip()
+        return Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled").read_text(encoding="utf-8").strip()
     except OSError:
         return "unknown"
 
@@ -355,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
         "notes": {
             **{f"patches of {size}": len(store) for size, store in stores.items()},
-            "shmem_enabled": _read_setting("shmem_enabled"),
+            "shmem_enabled": _shmem_enabled(),
         },
     }
     print_report(report, as_json=options.json)

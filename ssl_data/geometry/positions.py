@@ -38,6 +38,11 @@ def mask_pixels(mask: NDArray[np.generic], edge_stride: int) -> NDArray[np.int32
     return np.stack([row, col], axis=1)
 
 
+def mask_bits(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A mask (H, W), eight pixels to a byte, the first in the lowest bit: uint8 (H, ceil(W / 8))."""
+    return np.packbits(mask, axis=1, bitorder="little")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Window:
     """A half-open rectangle of pixels."""

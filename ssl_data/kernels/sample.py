@@ -49,7 +49,7 @@ def sample_pixels(
     Parameters
     ----------
     edge_bits : uint8 (P, ceil(P / 8))
-        The patch's edge mask before any stride, ``np.packbits(edge_mask, axis=1, bitorder="little")``; C-contiguous.
+        The patch's edge mask before any stride, as `mask_bits` packs it; C-contiguous.
     stored_stride : int
         Pixels with ``row % stored_stride == col % stored_stride`` have a graph; the others do not count.
     crop : Window

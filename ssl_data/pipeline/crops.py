@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_data.geometry.positions import Dihedral, Window, interior_window
+from ssl_data.geometry.positions import Dihedral, Window, interior_window, mask_bits
 from ssl_data.kernels.sample import sample_pixels
 from ssl_data.pipeline.codec_trial import COMPRESSIONS
 from ssl_data.store.codec import chunk_codec
@@ -76,7 +76,7 @@ def crop_cost(mask: NDArray[np.bool_], window: Window, crop: Crop, spec: BuildSp
     """
     side = spec.patch.patch_size
     pixels = sample_pixels(
-        np.packbits(mask, axis=1, bitorder="little"),
+        mask_bits(mask),
         stored_stride=spec.edge.edge_stride,
         crop=window,
         taken=window,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_data.errors import StoreCorruptError
-from ssl_data.geometry.positions import Window
 from ssl_data.store.codec import codec_from_metadata
 from ssl_data.store.layout import array_metadata_path, shard_path
 from ssl_data.store.scratch import borrow
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ssl_data.geometry.positions import Window
     from ssl_data.store.layout import ArrayLayout
     from ssl_data.store.shard import Gather
     from ssl_data.store.source import ByteSource
@@ -209,19 +209,14 @@ class ShardedArray:
                     _paste(chunk, (top, tile_cols[place] * tile - window.left), image)
         return image
 
-    def read_bits(self, slot: int) -> NDArray[np.uint8]:
-        """The image of bool (H, W) in a slot as bits: uint8 (H, ceil(W / 8)), see `Store.read_edge_bits`."""
+    def read_bits(self, slot: int) -> NDArray[np.uint8] | None:
+        """The image of bool (H, W) in a slot as `mask_bits` packs it; None where it is not stored, or not read, so."""
         height, width = self.layout.shape[1:]
+        if self.layout.chunk_shape[1:] != (height, width) or width % 8 != 0:
+            return None
         shard, local = divmod(slot, self.layout.shard_shape[0])
-        is_one_chunk = self.layout.chunk_shape[1:] == (height, width)
-        if is_one_chunk and width % 8 == 0:
-            bits = np.empty((height, width // 8), dtype=np.uint8)
-            if self.shard(shard).read_bits(local, bits):
-                return bits
-        with borrow(height * width) as buffer:
-            mask = buffer.view(np.bool_).reshape(height, width)
-            whole = Window(top=0, left=0, bottom=height, right=width)
-            return np.packbits(self.read_window(slot, whole, mask), axis=1, bitorder="little")
+        bits = np.empty((height, width // 8), dtype=np.uint8)
+        return bits if self.shard(shard).read_bits(local, bits) else None
 
 
 def _paste(tile: NDArray[Any], corner: tuple[int, int], image: NDArray[Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_data.config import CODE_TYPES, BuildSpec, SSGSpec
 from ssl_data.errors import StoreCorruptError, StoreError, StoreIncompleteError, StoreNotFoundError, one_line
-from ssl_data.geometry.positions import Window, mask_pixels
+from ssl_data.geometry.positions import Window, mask_bits, mask_pixels
 from ssl_data.store.array import ShardedArray, read_json
 from ssl_data.store.cache import PieceCache
 from ssl_data.store.cached import CachedSource
@@ -29,6 +29,7 @@ from ssl_data.store.locate import CacheSettings, open_source
 from ssl_data.store.manifest import FILTERS, PATCH_SCHEMA, read_table
 from ssl_data.store.plan import StorePlan, require_format
 from ssl_data.store.remote import RemoteSource
+from ssl_data.store.scratch import borrow
 from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
@@ -214,8 +215,13 @@ class Store:
         return self._arrays[EDGE_MASK].read_window(int(self._slots[self._check(index)]), self.whole, out)
 
     def read_edge_bits(self, index: int) -> NDArray[np.uint8]:
-        """The same as bits: uint8 (H, ceil(W / 8)), ``np.packbits(edge_mask, axis=1, bitorder="little")``."""
-        return self._arrays[EDGE_MASK].read_bits(int(self._slots[self._check(index)]))
+        """The same as `mask_bits` packs it: uint8 (H, ceil(W / 8))."""
+        bits = self._arrays[EDGE_MASK].read_bits(int(self._slots[self._check(index)]))
+        if bits is not None:
+            return bits
+        side = self.patch_size
+        with borrow(side * side) as buffer:
+            return mask_bits(self.read_edge_mask(index, out=buffer.view(np.bool_).reshape(side, side)))
 
     def read_lq(self, index: int, window: Window | None = None) -> NDArray[np.uint8]:
         """The low-quality patch, or the part of it under a rectangle of the ground truth.

@@ -174,6 +174,11 @@ class ShardReader:
         """Which of some chunks were never written."""
         return np.flatnonzero(entries[:, 0] == _MISSING) if chunks.stop > self._first_missing else ()
 
+    @property
+    def _descriptor(self) -> int | None:
+        """What compiled code reads from; None where this is no local file, or there is no such code on this machine."""
+        return self._file.descriptor if extension.has_crc32c() else None
+
     def _faulty(self, chunk: int, fault: object) -> StoreCorruptError:
         return StoreCorruptError(f"chunk {chunk} of {self.path}: {fault}; run `ssl-data verify`")
 
@@ -271,14 +276,14 @@ class ShardReader:
             Here or later, naming file and chunk, if a chunk was never written or does not decode.
         """
         block_bytes = self._codec.part_bytes
-        if self._file.descriptor is None or block_bytes is None or not self._table_bytes or not extension.has_crc32c():
+        if self._descriptor is None or block_bytes is None or not self._table_bytes:
             return lambda: False
         entries = self._places(chunks)
         tables = self._first_table + int(self._ranks[chunks.start]) * self._table_bytes
         layout = (entries, tables, self._chunk_bytes // out.shape[1], block_bytes)
 
         def gather() -> bool:
-            descriptor = self._file.descriptor
+            descriptor = self._descriptor  # that of now: the file may have been closed
             if descriptor is None:
                 return False
             return self._is_filled(
@@ -314,8 +319,8 @@ class ShardReader:
         StoreCorruptError
             Naming file and chunk, if a chunk does not decode.
         """
-        descriptor = self._file.descriptor
-        if descriptor is None or not self._codec.is_frame or not extension.has_crc32c():
+        descriptor = self._descriptor
+        if descriptor is None or not self._codec.is_frame:
             return False
         top, left = corner
         first = top // side * per_row + left // side
@@ -341,8 +346,8 @@ class ShardReader:
         StoreCorruptError
             Naming file and chunk, if the chunk does not decode.
         """
-        descriptor, chunks = self._file.descriptor, range(chunk, chunk + 1)
-        if descriptor is None or not self._codec.is_frame or not extension.has_crc32c():
+        descriptor, chunks = self._descriptor, range(chunk, chunk + 1)
+        if descriptor is None or not self._codec.is_frame:
             return False
         return self._is_filled(chunks, *extension.native.read_bits(descriptor, self._places(chunks), out))
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ssl_data.training.huge_pages import map_shared, use_huge_pages
+from ssl_data.training.huge_pages import address_of, map_shared, use_huge_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -49,7 +49,7 @@ class _Memory:
     def __init__(self, descriptor: int, num_bytes: int) -> None:
         self.whole = map_shared(descriptor, num_bytes)
         self.header = self.whole[:_HEADER_BYTES].view(np.int64)
-        self.address: int = self.whole.__array_interface__["data"][0] + _HEADER_BYTES
+        self.address = address_of(self.whole) + _HEADER_BYTES
         self.num_bytes = num_bytes - _HEADER_BYTES
 
     def lease(self, ended: Callable[[], None]) -> NDArray[np.uint8]:
@@ -261,7 +261,7 @@ class Place:
 
 def find_place(array: NDArray[Any]) -> Place | None:
     """The place of a C-contiguous array, if it lies in a block of this process."""
-    address = array.__array_interface__["data"][0]
+    address = address_of(array)
     for block in list(_blocks.own):  # another thread may change it
         offset = address - block.memory.address
         if 0 <= offset <= block.memory.num_bytes - array.nbytes:

@@ -51,15 +51,14 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
         raise InputError("samples must not be empty")
     if isinstance(samples, Samples) and samples.is_whole:
         batch = Batch(samples.together())
-        batch.update(collate(samples.fields) if samples.fields[0] else {})
+        batch.update(collate(samples.fields))
         return batch
+    for number, sample in enumerate(samples):
+        if sample.keys() != samples[0].keys():
+            raise InputError(f"samples must have the same fields, but sample {number} has {sorted(sample)}")
     batch = Batch()
     for name, first in samples[0].items():
-        column = []
-        for number, sample in enumerate(samples):
-            if sample.keys() != samples[0].keys():
-                raise InputError(f"samples must have the same fields, but sample {number} has {sorted(sample)}")
-            column.append(sample[name])
+        column = [sample[name] for sample in samples]
         if isinstance(first, SSGBatch):
             batch[name] = _join(column)
             continue

@@ -13,20 +13,19 @@ import functools
 import mmap
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["huge_page_bytes", "map_shared", "use_huge_pages"]
+__all__ = ["address_of", "huge_page_bytes", "map_shared", "use_huge_pages"]
 
 _MADV_COLLAPSE, _MAP_FIXED, _MAP_NORESERVE = 25, 0x10, 0x4000
 """<linux/mman.h>; Python names none of them."""
 _LARGEST = 32 << 20
 _PAGE_SIZE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
-
 
 _given_up: list[NDArray[np.uint8]] = []
 
@@ -52,10 +51,10 @@ def map_shared(descriptor: int, num_bytes: int) -> NDArray[np.uint8]:
     # The file takes the place of a part of memory that is too large by a page; the array keeps all of it, and ends it.
     promised = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
     room = np.frombuffer(mmap.mmap(-1, num_bytes + page, flags=promised), dtype=np.uint8)
-    begin = -_address(room) % page
+    begin = -address_of(room) % page
     memory = room[begin : begin + num_bytes]
     access, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED
-    if _libc().mmap(_address(memory), num_bytes, access, flags, descriptor, 0) != _address(memory):
+    if _libc().mmap(address_of(memory), num_bytes, access, flags, descriptor, 0) != address_of(memory):
         error = ctypes.get_errno()
         _given_up.append(room)  # there may be a hole in it, which it must not unmap: another may have got it
         raise OSError(error, f"cannot map {num_bytes} bytes of shared memory: {os.strerror(error)}")
@@ -71,11 +70,12 @@ def use_huge_pages(memory: NDArray[np.uint8]) -> bool:
     if not 0 < page <= memory.size:
         return False
     memory[: memory.size // page * page : page] |= 0  # Linux joins what is in use; the rest of a page it clears itself
-    joined: int = _libc().madvise(_address(memory), memory.size // page * page, _MADV_COLLAPSE)
+    joined: int = _libc().madvise(address_of(memory), memory.size // page * page, _MADV_COLLAPSE)
     return joined == 0
 
 
-def _address(memory: NDArray[np.uint8]) -> int:
+def address_of(memory: NDArray[Any]) -> int:
+    """Where an array begins in memory."""
     address: int = memory.__array_interface__["data"][0]
     return address
 

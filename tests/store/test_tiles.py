@@ -292,6 +292,19 @@ def test_bits_are_those_of_the_mask(tmp_path, compression, patch_size):
         assert (store.read_edge_bits(index) == np.packbits(mask, axis=1, bitorder="little")).all()
 
 
+def test_a_mask_of_other_bytes_than_0_and_1_has_a_bit_for_each_that_is_not_0(tmp_path):
+    """As a broken store may hold it."""
+    store = tiny_store(tmp_path, patch_size=64, step=64)
+    array, codec = store._arrays["edge_mask"], chunk_codec("fast", array="edge_mask")
+    values = np.random.default_rng(0).choice(np.array([0, 2, 255], dtype=np.uint8), (64, 64))
+    with (tmp_path / "shard").open("wb") as file:
+        writer = ShardWriter(file, 1, codec)
+        writer.write(0, values)
+        writer.finish()
+    array._open[0] = ShardReader(LocalFile(tmp_path / "shard"), 1, codec, values.size)
+    assert (store.read_edge_bits(0) == np.packbits(values, axis=1, bitorder="little")).all()
+
+
 @needs_crc32c
 def test_bits_of_another_encoding_are_left_to_the_longer_way(tmp_path):
     codec = chunk_codec("balanced", array="edge_mask")

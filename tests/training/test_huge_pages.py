@@ -134,11 +134,14 @@ def test_pages_that_no_batch_would_fill_do_not_count(tmp_path, monkeypatch, text
     assert huge_page_bytes.__wrapped__() == expected
 
 
-def test_memory_that_cannot_be_mapped_in_place_of_other_memory_is_given_up(new_file, monkeypatch):
+def test_memory_that_cannot_be_mapped_in_place_of_other_memory_is_given_up(monkeypatch):
     monkeypatch.setattr(huge_pages, "_MAP_FIXED", 0x10 | 0x40000)  # MAP_HUGETLB, too: no such file
     monkeypatch.setattr(huge_pages, "_given_up", given_up := [])
-    with pytest.raises(OSError, match="cannot map 5242880 bytes of shared memory"):
-        map_shared(os.open("/dev/null", os.O_RDONLY), 5 * MIB)
+    with (
+        Path("/dev/null").open("rb") as file,
+        pytest.raises(OSError, match="cannot map 5242880 bytes of shared memory"),
+    ):
+        map_shared(file.fileno(), 5 * MIB)
     assert len(given_up) == 1
 
 

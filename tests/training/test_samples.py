@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ssl_data import SSLCachedDataset, collate
+from ssl_data.errors import InputError
 from ssl_data.testing import tiny_store
 from ssl_data.training.collate import Batch
 from ssl_data.training.samples import Samples
@@ -87,6 +88,24 @@ def test_what_is_changed_in_a_sample_is_changed_in_the_batch(store):
     batch = collate(samples)
     assert (batch["gt"][2] == 1).all()
     assert batch["index"].tolist() == [7, 7, 7]
+
+
+class Uneven:
+    """Draws a field for some samples only."""
+
+    def __init__(self, indices):
+        self._indices, self._number = indices, -1
+
+    def draw(self, _):
+        self._number += 1
+        return {"kernel": np.ones(3)} if self._number in self._indices else {}
+
+
+@pytest.mark.parametrize("indices", [[0], [1]])
+def test_fields_that_only_some_samples_have_are_refused(store, indices):
+    dataset = SSLCachedDataset(store, degradation=Uneven(indices))
+    with pytest.raises(InputError, match="samples must have the same fields, but sample 1 has"):
+        collate(dataset.__getitems__([0, 1]))
 
 
 def test_they_are_used_like_a_list(store):

@@ -82,6 +82,7 @@ class Mask {
     int collect(int row, int first, int last, std::int32_t* out) const {
         int size = 0;
         if (stride_ == 1) {
+            // A loop over the edge pixels of some others ends where it was not expected to: one for each of 64, not of eight.
             for (int col = first; col < last; col += 64) {
                 for (std::uint64_t bits = word(row, col, last); bits != 0; bits &= bits - 1) {
                     out[size++] = col + __builtin_ctzll(bits);
@@ -110,6 +111,7 @@ class Mask {
         return word;
     }
 
+    // Processors of the portable build have no instruction for it.
     static int bits_in(std::uint64_t word) {
         word -= word >> 1 & 0x5555555555555555;
         word = (word & 0x3333333333333333) + (word >> 2 & 0x3333333333333333);
