@@ -1,9 +1,9 @@
 // Which edge pixels a sample has, where they lie once it is turned, and which stored graph belongs to each.
 //
 // Graphs are stored in the row-major order of the patch; a sample lists its edge pixels in the row-major order of the
-// turned crop. Pixels are collected in the order of the patch, without branches, since which pixels are edges cannot be
-// predicted. If the crop is turned, they are then sorted by counting how many fall into each row of the sample; taken
-// forwards or backwards, those of one row come in the right order already.
+// turned crop. If the crop is not turned, that is the same order. If it is, pixels are collected in the order of the patch
+// and then sorted by counting how many fall into each row of the sample; taken forwards or backwards, those of one row
+// come in the right order already.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -12,6 +12,7 @@
 #include <cstring>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "arrays.h"
@@ -27,6 +28,15 @@ struct Window {
     int top, left, bottom, right;
 
     bool contains(int row, int col) const { return row >= top && row < bottom && col >= left && col < right; }
+
+    // All zeros where it has no pixels.
+    Window or_zeros() const { return top < bottom && left < right ? *this : Window{0, 0, 0, 0}; }
+
+    Window common(const Window& other) const {
+        return Window{std::max(top, other.top), std::max(left, other.left), std::min(bottom, other.bottom),
+                      std::min(right, other.right)}
+            .or_zeros();
+    }
 };
 
 Window checked_window(const py::tuple& sides, const Window& outer) {
@@ -35,7 +45,7 @@ Window checked_window(const py::tuple& sides, const Window& outer) {
     const bool inside = window.top >= outer.top && window.left >= outer.left && window.bottom <= outer.bottom &&
                         window.right <= outer.right;
     require(inside || window.bottom <= window.top || window.right <= window.left, "a window must lie in the other");
-    return window;
+    return window.or_zeros();
 }
 
 // The mask of the patch, eight pixels to a byte; only pixels with row % stride == col % stride count.
@@ -78,20 +88,20 @@ class Mask {
         return sum;
     }
 
-    // Writes those columns to `out`, which has room for last - first; returns how many there are.
-    int collect(int row, int first, int last, std::int32_t* out) const {
+    // Writes those columns to `out`, counted from `origin`; returns how many there are.
+    int collect(int row, int first, int last, int origin, std::int32_t* out) const {
         int size = 0;
         if (stride_ == 1) {
             // A loop over the edge pixels of some others ends where it was not expected to: one for each of 64, not of eight.
             for (int col = first; col < last; col += 64) {
+                const int begin = col - origin;
                 for (std::uint64_t bits = word(row, col, last); bits != 0; bits &= bits - 1) {
-                    out[size++] = col + __builtin_ctzll(bits);
+                    out[size++] = begin + __builtin_ctzll(bits);
                 }
             }
         } else {
             for (int col = first_of(row, first); col < last; col += stride_) {
-                out[size] = col;
-                size += is_edge(row, col);
+                if (is_edge(row, col)) out[size++] = col - origin;
             }
         }
         return size;
@@ -134,13 +144,128 @@ class Mask {
     int first_of(int row, int first) const { return first + ((row - first) % stride_ + stride_) % stride_; }
 };
 
+Array<std::int32_t> empty(std::size_t size) { return Array<std::int32_t>(static_cast<py::ssize_t>(size)); }
+
+// What is asked for; windows without pixels are all zeros.
+struct Problem {
+    const Mask& mask;
+    int side;
+    Window crop, taken, stored;  // `stored` within `taken`
+    bool hflip, vflip, transpose;
+    int edge_stride;
+
+    bool is_turned() const { return hflip || vflip || transpose; }
+};
+
+// The pixels of a sample, of which some have a stored graph. Memory for them is taken while Python may be used.
+struct Pixels {
+    Array<std::int32_t> row, col, rows, places, computed;
+
+    Pixels(std::size_t count, std::size_t num_stored)
+        : row(empty(count)), col(empty(count)), rows(empty(num_stored)), places(empty(num_stored)),
+          computed(empty(count - num_stored)) {}
+};
+
 struct Found {
     std::int32_t row, col;  // in the sample
     std::int32_t graph;
     bool is_stored;
 };
 
-Array<std::int32_t> empty(std::size_t size) { return Array<std::int32_t>(static_cast<py::ssize_t>(size)); }
+std::int32_t* write_numbers(std::int32_t* to, int first, int last) {
+    for (; first < last; ++first) *to++ = first;
+    return to;
+}
+
+// Where nothing is turned or left out, the pixels of each line go where they belong at once: they are counted first.
+std::pair<Pixels, int> in_order(const Problem& problem) {
+    const Mask& mask = problem.mask;
+    const Window &crop = problem.crop, &taken = problem.taken, &stored = problem.stored;
+    std::size_t count = 0, num_stored = 0;
+    {
+        const Unlocked unlocked;
+        for (int r = taken.top; r < taken.bottom; ++r) count += mask.count(r, taken.left, taken.right);
+        for (int r = stored.top; r < stored.bottom; ++r) num_stored += mask.count(r, stored.left, stored.right);
+    }
+    Pixels pixels(count, num_stored);
+    std::int32_t *row = pixels.row.mutable_data(), *col = pixels.col.mutable_data(), *rows = pixels.rows.mutable_data();
+    std::int32_t *places = pixels.places.mutable_data(), *computed = pixels.computed.mutable_data();
+    const Unlocked unlocked;
+    int total = mask.count_rows(0, taken.top), place = 0;
+    for (int r = taken.top; r < taken.bottom; ++r) {
+        const int graph = total + mask.count(r, 0, taken.left);
+        const int size = mask.collect(r, taken.left, taken.right, crop.left, col);
+        col += size;
+        row = std::fill_n(row, size, r - crop.top);
+        int first = size, last = size;  // those of the line that have a stored graph
+        if (r >= stored.top && r < stored.bottom) {
+            first = mask.count(r, taken.left, stored.left);
+            last = size - mask.count(r, stored.right, taken.right);
+        }
+        rows = write_numbers(rows, graph + first, graph + last);
+        places = write_numbers(places, place + first, place + last);
+        computed = write_numbers(write_numbers(computed, place, place + first), place + last, place + size);
+        place += size;
+        total = graph + size + mask.count(r, taken.right, problem.side);
+    }
+    return {pixels, total + mask.count_rows(taken.bottom, problem.side)};
+}
+
+std::pair<Pixels, int> in_any_order(const Problem& problem) {
+    const Mask& mask = problem.mask;
+    const Window &crop = problem.crop, &taken = problem.taken;
+    const int size = crop.bottom - crop.top;
+    // Kept from one call to the next: memory that is new has to be mapped page by page.
+    static thread_local std::vector<Found> kept;
+    kept.resize(std::max(kept.size(), static_cast<std::size_t>(size) * size));
+    Found* const found = kept.data();
+    std::vector<std::int32_t> cols(static_cast<std::size_t>(size)), next(static_cast<std::size_t>(size) + 1);
+    std::size_t count = 0, num_stored = 0;
+    int total;
+    {
+        const Unlocked unlocked;
+        total = mask.count_rows(0, taken.top);
+        for (int r = taken.top; r < taken.bottom; ++r) {
+            int graph = total + mask.count(r, 0, taken.left);
+            const int in_line = mask.collect(r, taken.left, taken.right, 0, cols.data());
+            const int down = problem.vflip ? crop.bottom - 1 - r : r - crop.top;
+            for (int i = 0; i < in_line; ++i, ++graph) {
+                const int right = problem.hflip ? crop.right - 1 - cols[i] : cols[i] - crop.left;
+                const int y = problem.transpose ? right : down, x = problem.transpose ? down : right;
+                if (problem.edge_stride > 1 && y % problem.edge_stride != x % problem.edge_stride) continue;
+                const bool is_stored = problem.stored.contains(r, cols[i]);
+                found[count++] = {y, x, graph, is_stored};
+                num_stored += is_stored;
+                ++next[y + 1];
+            }
+            total = graph + mask.count(r, taken.right, problem.side);
+        }
+        total += mask.count_rows(taken.bottom, problem.side);
+        for (int y = 0; y < size; ++y) next[y + 1] += next[y];
+    }
+    Pixels pixels(count, num_stored);
+    std::int32_t *row = pixels.row.mutable_data(), *col = pixels.col.mutable_data(), *rows = pixels.rows.mutable_data();
+    std::int32_t *places = pixels.places.mutable_data(), *computed = pixels.computed.mutable_data();
+    const Unlocked unlocked;
+    // Backwards, the places are found from the last pixel on, but stored graphs are listed as they lie in the patch.
+    const bool is_backwards = problem.transpose ? problem.vflip : problem.hflip;
+    std::size_t stored_at = is_backwards ? num_stored : 0, computed_at = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const Found& one = found[is_backwards ? count - 1 - i : i];
+        const std::int32_t place = next[one.row]++;
+        row[place] = one.row;
+        col[place] = one.col;
+        if (one.is_stored) {
+            const std::size_t at = is_backwards ? --stored_at : stored_at++;
+            rows[at] = one.graph;
+            places[at] = place;
+        } else {
+            computed[computed_at++] = place;
+        }
+    }
+    std::sort(computed, computed + computed_at);
+    return {pixels, total};
+}
 
 py::tuple sample_pixels(const Array<std::uint8_t>& edge_bits, int stored_stride, const py::tuple& crop_sides,
                         const py::tuple& taken_sides, const py::tuple& stored_sides, bool hflip, bool vflip,
@@ -152,66 +277,11 @@ py::tuple sample_pixels(const Array<std::uint8_t>& edge_bits, int stored_stride,
     require(edge_bits.shape(1) == static_cast<py::ssize_t>(Mask::bytes_of_line(side)), "edge_bits must be of a square mask");
     const Mask mask(edge_bits.data(), side, stored_stride);
     const Window crop = checked_window(crop_sides, {0, 0, side, side});
+    require(crop.bottom > crop.top && crop.right - crop.left == crop.bottom - crop.top, "the crop must be square");
     const Window taken = checked_window(taken_sides, crop), stored = checked_window(stored_sides, crop);
-    const int height = crop.bottom - crop.top, width = crop.right - crop.left;
-    require(height > 0 && width == height, "the crop must be square");
-
-    // Kept from one call to the next: memory that is new has to be mapped page by page.
-    static thread_local std::vector<Found> kept;
-    kept.resize(std::max(kept.size(), static_cast<std::size_t>(height) * width));
-    Found* const found = kept.data();
-    std::vector<std::int32_t> cols(static_cast<std::size_t>(width)), next(static_cast<std::size_t>(height) + 1);
-    std::size_t count = 0, num_stored = 0;
-    int total = 0;
-    const bool is_turned = hflip || vflip || transpose;
-    {
-        const Unlocked unlocked;
-        const bool is_empty = taken.top >= taken.bottom || taken.left >= taken.right;
-        const int top = is_empty ? 0 : taken.top, bottom = is_empty ? 0 : taken.bottom;
-        total = mask.count_rows(0, top);
-        for (int r = top; r < bottom; ++r) {
-            int graph = total + mask.count(r, 0, taken.left);
-            const int size = mask.collect(r, taken.left, taken.right, cols.data());
-            const int down = vflip ? crop.bottom - 1 - r : r - crop.top;
-            for (int i = 0; i < size; ++i, ++graph) {
-                const int right = hflip ? crop.right - 1 - cols[i] : cols[i] - crop.left;
-                const int y = transpose ? right : down, x = transpose ? down : right;
-                if (edge_stride > 1 && y % edge_stride != x % edge_stride) continue;
-                const bool is_stored = stored.contains(r, cols[i]);
-                found[count++] = {y, x, graph, is_stored};
-                num_stored += is_stored;
-                if (is_turned) ++next[y + 1];
-            }
-            total = graph + mask.count(r, taken.right, side);
-        }
-        total += mask.count_rows(bottom, side);
-        for (int y = 0; y < height; ++y) next[y + 1] += next[y];
-    }
-    Array<std::int32_t> row = empty(count), col = empty(count), rows = empty(num_stored), places = empty(num_stored);
-    Array<std::int32_t> computed = empty(count - num_stored);
-    std::int32_t *row_of = row.mutable_data(), *col_of = col.mutable_data(), *graph_of = rows.mutable_data();
-    std::int32_t *place_of = places.mutable_data(), *computed_of = computed.mutable_data();
-    {
-        const Unlocked unlocked;
-        // Backwards, the places are found from the last pixel on, but stored graphs are listed as they lie in the patch.
-        const bool is_backwards = transpose ? vflip : hflip;
-        std::size_t stored_at = is_backwards ? num_stored : 0, computed_at = 0;
-        for (std::size_t i = 0; i < count; ++i) {
-            const Found& one = found[is_backwards ? count - 1 - i : i];
-            const std::int32_t place = is_turned ? next[one.row]++ : static_cast<std::int32_t>(i);
-            row_of[place] = one.row;
-            col_of[place] = one.col;
-            if (one.is_stored) {
-                const std::size_t at = is_backwards ? --stored_at : stored_at++;
-                graph_of[at] = one.graph;
-                place_of[at] = place;
-            } else {
-                computed_of[computed_at++] = place;
-            }
-        }
-        std::sort(computed_of, computed_of + computed_at);
-    }
-    return py::make_tuple(row, col, rows, places, computed, total);
+    const Problem problem = {mask, side, crop, taken, taken.common(stored), hflip, vflip, transpose, edge_stride};
+    const auto [pixels, total] = problem.is_turned() || edge_stride > 1 ? in_any_order(problem) : in_order(problem);
+    return py::make_tuple(pixels.row, pixels.col, pixels.rows, pixels.places, pixels.computed, total);
 }
 
 // Ones at the pixels, zeros elsewhere; the pixels are in row-major order. Rows are made in the cache, one after the other,

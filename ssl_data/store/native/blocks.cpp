@@ -63,17 +63,37 @@ class BlockTable {
     std::size_t num_blocks_;
 };
 
+// Rows that follow each other, in the chunks and in `out`: edge pixels that lie side by side.
+struct Run {
+    std::size_t row, place, count;
+};
+
 struct Request {
     int file;
     const Place* chunks;
     std::size_t num_chunks;
     std::uint64_t tables;  // where their tables begin
     std::size_t chunk_bytes, block_bytes, row_bytes;
-    const std::int32_t *rows, *places;  // rows count from the first of the chunks
-    std::size_t num_rows;
+    const std::vector<Run>& runs;  // rows count from the first of the chunks
     const std::uint16_t* columns;  // null: as they are
     std::uint8_t* out;
 };
+
+// Rows strictly ascending, the places where they go anywhere.
+std::vector<Run> runs_of(const Array<std::int32_t>& rows, const Array<std::int32_t>& places, std::int64_t num_rows) {
+    std::vector<Run> runs;
+    const std::int32_t *const row = rows.data(), *const place = places.data();
+    std::int64_t before = -1;
+    for (py::ssize_t i = 0, next; i < rows.size(); i = next) {
+        // A row that came twice could have its block decoded while it is copied.
+        require(row[i] > before, "rows must ascend");
+        for (next = i + 1; next < rows.size() && row[next] - row[i] == next - i && place[next] - place[i] == next - i;) ++next;
+        before = row[next - 1];
+        runs.push_back({static_cast<std::size_t>(row[i]), static_cast<std::size_t>(place[i]), static_cast<std::size_t>(next - i)});
+    }
+    require(before < num_rows, "rows must lie in the chunks");
+    return runs;
+}
 
 class Gatherer {
    public:
@@ -89,13 +109,20 @@ class Gatherer {
         std::uint8_t* const tables = scratch.of(all);
         const Trouble trouble = read(request_.tables, tables, all);
         if (trouble != Trouble::none) return {0, trouble};
-        std::size_t next = 0;
+        auto next = request_.runs.begin();
+        std::size_t done = 0;  // rows of the next run
         for (std::size_t chunk = 0; chunk < request_.num_chunks; ++chunk) {
-            const std::size_t first = next, stop = (chunk + 1) * chunk_rows_;
-            while (next < request_.num_rows && static_cast<std::size_t>(request_.rows[next]) < stop) ++next;
-            if (next == first) continue;
+            const std::size_t begin = chunk * chunk_rows_, end = begin + chunk_rows_;
+            runs_.clear();
+            while (next != request_.runs.end() && next->row + done < end) {
+                const std::size_t count = std::min(next->count - done, end - next->row - done);
+                runs_.push_back({next->row + done - begin, next->place + done, count});
+                done += count;
+                if (done == next->count) ++next, done = 0;
+            }
+            if (runs_.empty()) continue;
             const BlockTable table = {tables + chunk * table_bytes, num_blocks_};
-            const Trouble found = gather(chunk, table, first, next);
+            const Trouble found = gather(chunk, table);
             if (found != Trouble::none) return {chunk, found};
         }
         PastCache::publish();
@@ -135,15 +162,15 @@ class Gatherer {
         posix_fadvise(request_.file, static_cast<off_t>(front.offset), static_cast<off_t>(size), POSIX_FADV_WILLNEED);
     }
 
-    // Rows first .. stop-1, which lie in this chunk.
-    Trouble gather(std::size_t chunk, const BlockTable& table, std::size_t first, std::size_t stop) {
+    // The rows of `runs_`, which lie in this chunk and count from its first.
+    Trouble gather(std::size_t chunk, const BlockTable& table) {
         static thread_local Scratch encoded_scratch, decoded_scratch;
         const Place& place = request_.chunks[chunk];
         const Trouble trouble = table.check(place.size, request_.block_bytes);
         if (trouble != Trouble::none) return trouble;
-        find_wanted(chunk, first, stop);
+        find_wanted();
         is_first_ = true;
-        std::size_t copied = 0;
+        Copying copying = {runs_.data(), 0};
         PastCache copies;
         std::uint8_t* const decoded = decoded_scratch.of(request_.chunk_bytes + Lz4::kSlack);
         for (std::size_t i = 0; i < wanted_.size();) {
@@ -160,14 +187,10 @@ class Gatherer {
                 const std::size_t in_block = std::min(request_.block_bytes, request_.chunk_bytes - at);
                 const auto copy_a_line = [&copies] { copies.step(); };
                 if (!decode_block(from, size, decoded + at, in_block, wanted_[i].bytes, copy_a_line)) return Trouble::bad_block;
-                if (request_.columns == nullptr) copied = copy_up_to(at + in_block, decoded, first, copied, copies);
+                if (request_.columns == nullptr) copy_up_to(at + in_block, decoded, copying, copies);
             }
         }
-        if (request_.columns != nullptr) {
-            turn_rows(Turn<std::uint8_t>{decoded, rows_.data(), request_.places + first, stop - first, request_.columns,
-                                         request_.row_bytes, request_.out},
-                      false);
-        }
+        if (request_.columns != nullptr) turn(decoded);
         copies.finish();
         return Trouble::none;
     }
@@ -184,30 +207,51 @@ class Gatherer {
         return i;
     }
 
-    // Has the wanted rows of a chunk copied, from number `copied` on, that lie in its first `end` bytes; how many those are.
-    std::size_t copy_up_to(std::size_t end, const std::uint8_t* decoded, std::size_t first, std::size_t copied,
-                           PastCache& copies) {
-        for (; copied < rows_.size(); ++copied) {
-            const std::size_t begin = rows_[copied] * request_.row_bytes;
-            if (begin + request_.row_bytes > end) break;
-            const std::size_t place = request_.places[first + copied];
-            copies.add(request_.out + place * request_.row_bytes, decoded + begin, request_.row_bytes);
+    // How far copying has come: in this run, after so many of its bytes.
+    struct Copying {
+        const Run* run;
+        std::size_t bytes;
+    };
+
+    // Has what is wanted of the chunk's first `end` bytes copied, so far as it is not.
+    void copy_up_to(std::size_t end, const std::uint8_t* decoded, Copying& copying, PastCache& copies) const {
+        const Run* const last = runs_.data() + runs_.size();
+        while (copying.run != last) {
+            const std::size_t begin = copying.run->row * request_.row_bytes, all = copying.run->count * request_.row_bytes;
+            const std::size_t from = begin + copying.bytes;
+            if (from >= end) return;
+            const std::size_t size = std::min(all - copying.bytes, end - from);
+            copies.add(request_.out + copying.run->place * request_.row_bytes + copying.bytes, decoded + from, size);
+            copying.bytes += size;
+            if (copying.bytes < all) return;
+            copying = {copying.run + 1, 0};
         }
-        return copied;
     }
 
-    // Fills `rows_` with the rows as they are counted in the chunk, and `wanted_` with the blocks in which they lie.
-    void find_wanted(std::size_t chunk, std::size_t first, std::size_t stop) {
+    // Puts the rows of a chunk in place, their columns reordered.
+    void turn(const std::uint8_t* decoded) {
         rows_.clear();
+        places_.clear();
+        for (const Run& run : runs_) {
+            for (std::size_t i = 0; i < run.count; ++i) {
+                rows_.push_back(static_cast<std::int32_t>(run.row + i));
+                places_.push_back(static_cast<std::int32_t>(run.place + i));
+            }
+        }
+        const Turn<std::uint8_t> problem = {decoded, rows_.data(), places_.data(), rows_.size(),
+                                            request_.columns, request_.row_bytes, request_.out};
+        turn_rows(problem, false);
+    }
+
+    // Fills `wanted_` with the blocks in which the rows of `runs_` lie.
+    void find_wanted() {
         wanted_.clear();
-        for (std::size_t i = first; i < stop; ++i) {
-            const std::size_t row = request_.rows[i] - chunk * chunk_rows_;
-            const std::size_t begin = row * request_.row_bytes, end = begin + request_.row_bytes;
-            rows_.push_back(static_cast<std::int32_t>(row));
+        for (const Run& run : runs_) {
+            const std::size_t begin = run.row * request_.row_bytes, end = begin + run.count * request_.row_bytes;
             for (std::size_t block = begin / request_.block_bytes; block * request_.block_bytes < end; ++block) {
                 const std::size_t bytes = std::min(end - block * request_.block_bytes, request_.block_bytes);
                 if (wanted_.empty() || wanted_.back().block != block) wanted_.push_back({block, 0});
-                wanted_.back().bytes = std::max(wanted_.back().bytes, bytes);
+                wanted_.back().bytes = bytes;  // rows ascend
             }
         }
     }
@@ -215,7 +259,8 @@ class Gatherer {
     const Request& request_;
     std::size_t num_blocks_, chunk_rows_;
     bool is_first_ = false, is_asked_ = false;  // what is read next, of its chunk; the system, for all of them
-    std::vector<std::int32_t> rows_;
+    std::vector<Run> runs_;
+    std::vector<std::int32_t> rows_, places_;
     std::vector<Wanted> wanted_;
 };
 
@@ -227,19 +272,13 @@ std::pair<std::size_t, std::string> gather_rows(int file, const Array<std::uint6
     require(out.ndim() == 2 && out.shape(1) > 0, "out must be two-dimensional");
     require(rows.ndim() == 1 && places.ndim() == 1 && rows.size() == places.size(), "rows and places must match");
     require(chunk_rows > 0 && block_bytes > 0, "chunk_rows and block_bytes must be positive");
-    const std::int64_t num_rows = chunks.shape(0) * static_cast<std::int64_t>(chunk_rows);
-    std::int64_t before = -1;
-    for (py::ssize_t i = 0; i < rows.size(); ++i) {  // a row that came twice could have its block decoded while it is copied
-        require(rows.data()[i] > before && rows.data()[i] < num_rows, "rows must ascend and lie in the chunks");
-        before = rows.data()[i];
-    }
     require(all_below(places, out.shape(0)), "places must lie in out");
     const Array<std::uint16_t> order = checked_columns(columns, out.shape(1));
     const std::size_t row_bytes = out.shape(1);
+    const std::vector<Run> runs = runs_of(rows, places, chunks.shape(0) * static_cast<std::int64_t>(chunk_rows));
     const Request request = {file, reinterpret_cast<const Place*>(chunks.data()), static_cast<std::size_t>(chunks.shape(0)),
-                             tables, chunk_rows * row_bytes, block_bytes, row_bytes, rows.data(), places.data(),
-                             static_cast<std::size_t>(rows.size()), columns.is_none() ? nullptr : order.data(),
-                             out.mutable_data()};
+                             tables, chunk_rows * row_bytes, block_bytes, row_bytes, runs,
+                             columns.is_none() ? nullptr : order.data(), out.mutable_data()};
     return run_unlocked([&request] { return Gatherer(request).run(); });
 }
 
