@@ -19,7 +19,7 @@ from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 
 from ssl_data.store.local import LocalFile
-from ssl_data.store.shard import ShardReader, runs
+from ssl_data.store.shard import Gather, ShardReader, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ def traced_reads() -> Iterator[list[Read]]:
 
     ShardReader.decode = decode  # type: ignore[method-assign, assignment]
     shortcuts = {name: getattr(ShardReader, name) for name in ("prepare_gather", "read_tiles", "read_bits")}
-    ShardReader.prepare_gather = lambda *_: lambda: False  # type: ignore[method-assign]
+    ShardReader.prepare_gather = lambda *_, **__: Gather()  # type: ignore[method-assign]
     ShardReader.read_tiles = lambda *_: False  # type: ignore[method-assign]
     ShardReader.read_bits = lambda *_: False  # type: ignore[method-assign]
     try:

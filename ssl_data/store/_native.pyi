@@ -11,17 +11,22 @@ def encode_graphs(
 def decode_rows(frame: NDArray[np.uint8], rows: NDArray[np.int32], out: NDArray[np.uint8]) -> bool: ...
 def decode_mask(frame: NDArray[np.uint8], out: NDArray[np.uint8]) -> bool: ...
 def block_table(frame: NDArray[np.uint8], block_bytes: int) -> bytes: ...
-def gather_rows(
-    file: int,
-    chunks: NDArray[np.uint64],
-    tables: int,
-    chunk_rows: int,
-    block_bytes: int,
-    rows: NDArray[np.int32],
-    places: NDArray[np.int32],
-    columns: NDArray[np.uint16] | None,
-    out: NDArray[np.uint8],
-) -> tuple[int, str]: ...
+
+class GatherRequest:
+    def __init__(
+        self,
+        chunks: NDArray[np.uint64],
+        tables: int,
+        chunk_rows: int,
+        block_bytes: int,
+        shift: int,
+        rows: NDArray[np.int32],
+        places: NDArray[np.int32],
+        columns: NDArray[np.uint16] | None,
+        out: NDArray[np.uint8],
+    ) -> None: ...
+
+def gather(files: list[int], requests: list[GatherRequest]) -> tuple[int, int, str]: ...
 def read_bits(file: int, chunks: NDArray[np.uint64], out: NDArray[np.uint8]) -> tuple[int, str]: ...
 def read_tiles(
     file: int,

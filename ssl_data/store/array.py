@@ -164,8 +164,7 @@ class ShardedArray:
         shard, local = divmod(first, self.layout.shard_shape[0])
         chunks = range((local + int(rows[0])) // chunk_rows, (local + int(rows[-1])) // chunk_rows + 1)
         shift = local - chunks.start * chunk_rows
-        within = rows + np.int32(shift) if shift else rows
-        return self.shard(shard).prepare_gather(chunks, within, out, places, columns)
+        return self.shard(shard).prepare_gather(chunks, rows, out, places, columns, shift=shift)
 
     def _as_chunk(self, buffer: NDArray[np.uint8]) -> NDArray[Any]:
         return buffer.view(self.layout.dtype).reshape(self.layout.chunk_shape)

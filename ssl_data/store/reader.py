@@ -30,6 +30,7 @@ from ssl_data.store.manifest import FILTERS, PATCH_SCHEMA, read_table
 from ssl_data.store.plan import StorePlan, require_format
 from ssl_data.store.remote import RemoteSource
 from ssl_data.store.scratch import borrow
+from ssl_data.store.shard import Gather
 from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_data.config import Quantization
-    from ssl_data.store.shard import Gather
     from ssl_data.store.source import ByteSource
 
 __all__ = ["Store", "open_store"]
@@ -307,7 +307,7 @@ class Store:
         Returns
         -------
         Gather
-            Does it. False where they are not filled, since this store cannot be read so: use `code_blocks`.
+            To be carried out by `gather_all`; where it cannot, use `code_blocks`.
 
         Raises
         ------
@@ -315,7 +315,7 @@ class Store:
             Here or later, naming file and chunk, if a chunk was never written or does not decode.
         """
         if not len(rows):
-            return lambda: True
+            return Gather(is_done=True)
         self._check_rows(index, int(rows[0]), int(rows[-1]) + 1)
         return self._arrays[SSG].prepare_gather(int(self._starts[index]), rows, out, places, columns)
 

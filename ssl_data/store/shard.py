@@ -8,8 +8,8 @@ chunks are cut into blocks, their block tables lie between the last chunk and th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -24,19 +24,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ssl_data.store._native import GatherRequest
     from ssl_data.store.codec import ChunkCodec
     from ssl_data.store.source import ByteFile
 
-Gather: TypeAlias = Callable[[], bool]
-"""A prepared reading of rows: carries it out, and says whether it could."""
-
-__all__ = ["Gather", "ShardReader", "ShardWriter", "index_bytes", "runs"]
+__all__ = ["Gather", "ShardReader", "ShardWriter", "gather_all", "index_bytes", "runs"]
 
 _MISSING = np.uint64(2**64 - 1)
 _INDEX_DTYPE = np.dtype("<u8")
 _CHECKSUM_BYTES = 4
 _OTHER = "other"
-"""What compiled code says of a chunk that it leaves to the library, e.g. graphs that Blosc has stored as they are."""
+"""What compiled code says of a chunk that it leaves to the library, e.g. one that was compressed in another way."""
 
 
 def index_bytes(num_chunks: int) -> int:
@@ -175,19 +173,20 @@ class ShardReader:
         return np.flatnonzero(entries[:, 0] == _MISSING) if chunks.stop > self._first_missing else ()
 
     @property
-    def _descriptor(self) -> int | None:
+    def descriptor(self) -> int | None:
         """What compiled code reads from; None where this is no local file, or there is no such code on this machine."""
         return self._file.descriptor if extension.has_crc32c() else None
 
-    def _faulty(self, chunk: int, fault: object) -> StoreCorruptError:
+    def faulty(self, chunk: int, fault: object) -> StoreCorruptError:
+        """The error that names a chunk."""
         return StoreCorruptError(f"chunk {chunk} of {self.path}: {fault}; run `ssl-data verify`")
 
-    def _is_filled(self, chunks: range, place: int, trouble: str) -> bool:
+    def is_filled(self, chunks: range, place: int, trouble: str) -> bool:
         """What compiled code says of some chunks, as `Gather` and `read_tiles` say it."""
         if trouble == _OTHER:
             return False
         if trouble:
-            raise self._faulty(chunks[place], trouble)
+            raise self.faulty(chunks[place], trouble)
         return True
 
     def decode(
@@ -235,7 +234,7 @@ class ShardReader:
                         self._codec.decode_into(encoded, out, None if rows is None else rows[place])
                     except StoreCorruptError as error:
                         self._file.forget(offset, num_bytes)
-                        raise self._faulty(chunks[place], error) from error
+                        raise self.faulty(chunks[place], error) from error
                     yield place
 
     def read(self, chunks: range, outs: Sequence[NDArray[Any]]) -> None:
@@ -250,6 +249,8 @@ class ShardReader:
         out: NDArray[Any],
         places: NDArray[np.int32],
         columns: NDArray[np.uint16] | None,
+        *,
+        shift: int = 0,
     ) -> Gather:
         """Prepare to fill ``out[places]`` with ``chunks[rows][:, columns]``, reading only the blocks of the rows.
 
@@ -258,7 +259,7 @@ class ShardReader:
         chunks : range
             A run of chunks, with rows of as many bytes as `out`.
         rows, places : int32 (m,)
-            Rows, strictly ascending, counted from the first of the chunks; where each goes.
+            Rows, strictly ascending, counted from the first of the chunks, less `shift`; where each goes.
         out : (N, K)
             C-contiguous; other rows stay as they are. Values of two bytes are left to `decode`.
         columns : uint16 (K,), optional
@@ -267,8 +268,8 @@ class ShardReader:
         Returns
         -------
         Gather
-            Does it, and keeps the file open until then. False where `out` is not filled, since this is no local file,
-            a chunk is not cut into blocks, or there is no compiled code for them on this machine.
+            Keeps the file open. Cannot be carried out where this is no local file, a chunk is not cut into blocks, or
+            there is no compiled code for them on this machine.
 
         Raises
         ------
@@ -276,21 +277,14 @@ class ShardReader:
             Here or later, naming file and chunk, if a chunk was never written or does not decode.
         """
         block_bytes = self._codec.part_bytes
-        if self._descriptor is None or block_bytes is None or not self._table_bytes:
-            return lambda: False
+        if self.descriptor is None or block_bytes is None or not self._table_bytes:
+            return Gather()
         entries = self._places(chunks)
         tables = self._first_table + int(self._ranks[chunks.start]) * self._table_bytes
-        layout = (entries, tables, self._chunk_bytes // out.shape[1], block_bytes)
-
-        def gather() -> bool:
-            descriptor = self._descriptor  # that of now: the file may have been closed
-            if descriptor is None:
-                return False
-            return self._is_filled(
-                chunks, *extension.native.gather_rows(descriptor, *layout, rows, places, columns, out)
-            )
-
-        return gather
+        request = extension.native.GatherRequest(
+            entries, tables, self._chunk_bytes // out.shape[1], block_bytes, shift, rows, places, columns, out
+        )
+        return Gather(self, chunks, request)
 
     def read_tiles(self, image: int, per_row: int, corner: tuple[int, int], side: int, out: NDArray[np.uint8]) -> bool:
         """Fill `out` with a rectangle of an image whose tiles are chunks, in one call.
@@ -319,7 +313,7 @@ class ShardReader:
         StoreCorruptError
             Naming file and chunk, if a chunk does not decode.
         """
-        descriptor = self._descriptor
+        descriptor = self.descriptor
         if descriptor is None or not self._codec.is_frame:
             return False
         top, left = corner
@@ -329,7 +323,7 @@ class ShardReader:
         places = self._entries(chunks)
         if len(self._missing(chunks, places)):
             return False  # the longer way finds out whether one of them is needed
-        return self._is_filled(
+        return self.is_filled(
             chunks, *extension.native.read_tiles(descriptor, places, first, per_row, side, top, left, out)
         )
 
@@ -346,11 +340,57 @@ class ShardReader:
         StoreCorruptError
             Naming file and chunk, if the chunk does not decode.
         """
-        descriptor, chunks = self._descriptor, range(chunk, chunk + 1)
+        descriptor, chunks = self.descriptor, range(chunk, chunk + 1)
         if descriptor is None or not self._codec.is_frame:
             return False
-        return self._is_filled(chunks, *extension.native.read_bits(descriptor, self._places(chunks), out))
+        return self.is_filled(chunks, *extension.native.read_bits(descriptor, self._places(chunks), out))
 
     def close(self) -> None:
         """Close the file; reading afterwards fails."""
         self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """A prepared reading of rows; see `ShardReader.prepare_gather`. By default one that cannot be carried out."""
+
+    reader: ShardReader | None = None
+    chunks: range = range(0)
+    request: GatherRequest | None = None
+    is_done: bool = False
+    """Without a request: whether nothing is to be done."""
+
+    def __call__(self) -> bool:
+        """Carry it out, see `gather_all`."""
+        return gather_all([self])[0]
+
+
+def gather_all(gathers: Sequence[Gather]) -> list[bool]:
+    """Carry out some readings, one after the other, with nothing between them.
+
+    Returns
+    -------
+    list of bool
+        For each, whether it could be carried out. The chunks of the others are to be decoded.
+
+    Raises
+    ------
+    StoreCorruptError
+        Naming file and chunk, for the first chunk that does not decode.
+    """
+    done = [gather.is_done for gather in gathers]
+    waiting = [
+        (number, gather.reader, gather.chunks, gather.request)
+        for number, gather in enumerate(gathers)
+        if gather.reader is not None and gather.request is not None
+    ]
+    while waiting:
+        # The descriptors of now: a file may have been closed.
+        files = [-1 if reader.descriptor is None else reader.descriptor for _, reader, _, _ in waiting]
+        count, place, trouble = extension.native.gather(files, [request for *_, request in waiting])
+        for number, *_ in waiting[:count]:
+            done[number] = True
+        for number, reader, chunks, _ in waiting[count : count + 1]:
+            done[number] = reader.is_filled(chunks, place, trouble)
+        waiting = waiting[count + 1 :]
+    return done

@@ -12,6 +12,7 @@ from ssl_data.kernels.codes import graph_codes
 from ssl_data.kernels.extension import is_portable, use_native
 from ssl_data.kernels.sample import SamplePixels, sample_pixels
 from ssl_data.kernels.turn import turn_graphs, turned_columns
+from ssl_data.store.shard import Gather, gather_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_data.store.reader import Store
-    from ssl_data.store.shard import Gather
 
 __all__ = ["Border", "GraphPlan", "compute_graphs", "plan_graphs", "read_graphs"]
 
@@ -106,17 +106,18 @@ def read_graphs(store: Store, plans: Sequence[GraphPlan], outs: Sequence[NDArray
     """
     samples = list(zip(plans, outs, strict=True))
     for first in range(0, len(samples), _PREPARED):
+        some = samples[first : first + _PREPARED]
         # Reading leaves nothing in the core's cache of what Python works with.
-        gathers = [(_prepare(store, plan, out), plan, out) for plan, out in samples[first : first + _PREPARED]]
-        for gather, plan, out in gathers:
-            if not gather():
+        done = gather_all([_prepare(store, plan, out) for plan, out in some])
+        for (plan, out), is_done in zip(some, done, strict=True):
+            if not is_done:
                 _read_chunk_by_chunk(store, plan, out)
 
 
 def _prepare(store: Store, plan: GraphPlan, out: NDArray[Any]) -> Gather:
     # The store's compiled code knows nothing of the environment's choice of a backend.
     if not use_native() or is_portable():
-        return lambda: False
+        return Gather()
     columns = turned_columns(plan.turn, out.shape[1])
     return store.prepare_gather(plan.index, plan.pixels.rows, out, plan.pixels.places, columns)
 

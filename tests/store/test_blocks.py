@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numcodecs.blosc import decompress
+from numcodecs.blosc import compress, decompress
 
 from ssl_data.errors import StoreCorruptError
 from ssl_data.geometry.positions import Dihedral
@@ -16,7 +16,7 @@ from ssl_data.store import extension
 from ssl_data.store.blocks import _block_table_numpy, block_table, table_bytes
 from ssl_data.store.codec import chunk_codec
 from ssl_data.store.local import LocalFile
-from ssl_data.store.shard import ShardReader, ShardWriter
+from ssl_data.store.shard import Gather, ShardReader, ShardWriter, gather_all
 from ssl_data.testing import tiny_store
 
 CODEC = chunk_codec("fast", array="ssg")
@@ -121,7 +121,7 @@ TURNS = [Dihedral(hflip=h, vflip=v, transpose=t) for h in (False, True) for v in
 
 @needs_crc32c
 @given(
-    chunks=st.sampled_from([range(1), range(2, 4), range(3, 4)]),
+    chunks=st.sampled_from([range(1), range(2, 4), range(3, 4), range(3, 5), range(NOISE, NOISE + 1)]),
     wanted=st.sets(st.integers(0, 2 * CHUNK_ROWS - 1), max_size=60),
     turn=st.sampled_from(TURNS),
     seed=st.integers(0, 1000),
@@ -184,9 +184,62 @@ def gather(path, chunks, rows):
     return out if done else None
 
 
+class OtherBlocks:
+    """As the codec, but for the size of blocks: chunks that it encodes have an empty table."""
+
+    part_bytes = BLOCK_BYTES
+
+    def encode(self, chunk):
+        frame = compress(chunk.tobytes(), b"lz4", clevel=5, shuffle=0, blocksize=2 * BLOCK_BYTES)
+        return frame + google_crc32c.value(frame).to_bytes(4, "little")
+
+
 @needs_crc32c
-def test_chunks_that_are_not_divided_are_left_to_others(shard):
-    assert gather(shard, range(3, 5), [0, CHUNK_ROWS + 3]) is None
+def test_chunks_that_are_divided_otherwise_are_left_to_others(tmp_path):
+    path = tmp_path / "shard"
+    with path.open("wb") as file:
+        writer = ShardWriter(file, NUM_CHUNKS, OtherBlocks())
+        for chunk in range(3):
+            writer.write(chunk, values(chunk))
+        writer.finish()
+    assert gather(path, range(1, 3), [0, CHUNK_ROWS + 3]) is None
+    (out,) = outs = [np.empty((CHUNK_ROWS, NUM_COLUMNS), dtype=np.uint8)]
+    open_shard(path).read(range(2, 3), outs)
+    assert (out == values(2)).all()
+
+
+def gathers_of(reader, chunks, out):
+    rows = np.arange(0, CHUNK_ROWS, 5, dtype=np.int32)
+    return reader.prepare_gather(chunks, rows, out, np.arange(len(rows), dtype=np.int32), None)
+
+
+@needs_crc32c
+def test_some_readings_are_carried_out_whatever_becomes_of_the_others(shard, tmp_path):
+    other = tmp_path / "other"
+    with other.open("wb") as file:
+        writer = ShardWriter(file, NUM_CHUNKS, OtherBlocks())
+        writer.write(0, values(0))
+        writer.finish()
+    readers = [open_shard(shard), open_shard(other), open_shard(shard), open_shard(other)]
+    chunks = [range(3, 4), range(1), range(NOISE, NOISE + 1), range(1)]
+    outs = [np.full((9, NUM_COLUMNS), 7, dtype=np.uint8) for _ in chunks]
+    gathers = [gathers_of(*each) for each in zip(readers, chunks, outs, strict=True)]
+    assert gather_all([Gather(), *gathers, Gather(is_done=True)]) == [False, True, False, True, False, True]
+    assert (outs[0] == values(3)[::5]).all()
+    assert (outs[2] == values(NOISE)[::5]).all()
+
+
+@needs_crc32c
+def test_the_reading_that_fails_names_its_own_file_and_chunk(shard, tmp_path):
+    content, index = chunk_places(shard)
+    content[int(index[2, 0]) + 16 + 4 * NUM_BLOCKS + 4] ^= 1
+    altered = tmp_path / "altered"
+    altered.write_bytes(content)
+    outs = [np.full((9, NUM_COLUMNS), 7, dtype=np.uint8) for _ in range(2)]
+    gathers = [gathers_of(open_shard(path), range(2, 4), out) for path, out in zip((shard, altered), outs, strict=True)]
+    with pytest.raises(StoreCorruptError, match=r"chunk 2 of .*altered: a block's CRC-32C does not match"):
+        gather_all(gathers)
+    assert (outs[0] == values(2)[::5]).all()
 
 
 def test_without_compiled_code_nothing_is_done(shard, monkeypatch):
@@ -208,12 +261,12 @@ def test_a_flipped_bit_is_noticed_or_does_not_matter(shared_shard, tmp_path_fact
     content[place % len(content)] ^= 1 << bit
     altered = tmp_path_factory.getbasetemp() / "altered"
     altered.write_bytes(content)
-    rows = [0, 1, 39, 47, 79]
+    rows = [0, 1, 39, 47, 79, 2 * CHUNK_ROWS + 7]
     try:
-        found = gather(altered, range(2, 4), rows)
+        found = gather(altered, range(2, 5), rows)
     except StoreCorruptError:
         return
-    assert (found == np.concatenate([values(2), values(3)])[rows]).all()
+    assert (found == np.concatenate([values(2), values(3), values(NOISE)])[rows]).all()
 
 
 def chunk_places(path):
@@ -233,6 +286,16 @@ def test_every_block_that_is_used_is_checked(shard, row):
     shard.write_bytes(content)
     with pytest.raises(StoreCorruptError, match=r"chunk 3 of .*: a block's CRC-32C does not match; run"):
         gather(shard, range(2, 4), [5, CHUNK_ROWS + row])
+
+
+@needs_crc32c
+@pytest.mark.parametrize("row", [0, CHUNK_ROWS - 1])
+def test_a_chunk_that_is_stored_as_it_is_is_checked_as_a_whole(shard, row):
+    content, index = chunk_places(shard)
+    content[int(index[NOISE, 0]) + 16 + 20 * NUM_COLUMNS] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(StoreCorruptError, match=r"chunk 4 of .*: its CRC-32C does not match; run"):
+        gather(shard, range(3, 5), [5, CHUNK_ROWS + row])
 
 
 @needs_crc32c
@@ -291,13 +354,13 @@ def test_what_does_not_fit_is_refused(shard, changes, rule):
     types = {"rows": np.int32, "places": np.int32, "columns": np.uint16}
     arrays = {name: None if value is None else np.array(value, dtype=types[name]) for name, value in options.items()}
     _, index = chunk_places(shard)
-    with shard.open("rb") as file, pytest.raises(ValueError, match=rule):
-        extension.native.gather_rows(
-            file=file.fileno(),
+    with pytest.raises(ValueError, match=rule):
+        extension.native.GatherRequest(
             chunks=index[2:3].astype(np.uint64),
             tables=0,
             chunk_rows=CHUNK_ROWS,
             block_bytes=BLOCK_BYTES,
+            shift=0,
             out=np.empty((2, NUM_COLUMNS), dtype=np.uint8),
             **arrays,
         )

@@ -1,10 +1,11 @@
 // Graphs here and there in a shard file, of whose chunks only those blocks are read, checked and decoded in which they lie.
 //
 // A chunk is a Blosc 1 frame of LZ4 blocks (see blosc.cpp). Its block table, which lies in the shard behind the chunks,
-// says where each block ends and what its checksum is; FORMAT.md describes it. All that a sample needs is done in one
+// says where each block ends and what its checksum is; FORMAT.md describes it. All that some samples need is done in one
 // call, without Python: read, compare, decode, put in place.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 #include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -68,37 +70,64 @@ struct Run {
     std::size_t row, place, count;
 };
 
-struct Request {
-    int file;
+// What is to be read from a shard, checked and ready to be done.
+class Request {
+   public:
+    Request(const Array<std::uint64_t>& chunks, std::uint64_t tables, std::size_t chunk_rows, std::size_t block_bytes,
+            std::int64_t shift, const Array<std::int32_t>& rows, const Array<std::int32_t>& places,
+            const py::object& columns, const Array<std::uint8_t>& out)
+        : tables(tables), block_bytes(block_bytes), places_(chunks), columns_(checked_columns(columns, width(out))), out_(out) {
+        require(chunks.ndim() == 2 && chunks.shape(1) == 2 && chunks.shape(0) > 0, "chunks must have shape (n, 2)");
+        require(rows.ndim() == 1 && places.ndim() == 1 && rows.size() == places.size(), "rows and places must match");
+        require(chunk_rows > 0 && block_bytes > 0, "chunk_rows and block_bytes must be positive");
+        require(all_below(places, out.shape(0)), "places must lie in out");
+        row_bytes = out.shape(1);
+        chunk_bytes = chunk_rows * row_bytes;
+        num_chunks = chunks.shape(0);
+        this->chunks = reinterpret_cast<const Place*>(places_.data());
+        this->columns = columns.is_none() ? nullptr : columns_.data();
+        this->out = out_.mutable_data();
+        find_runs(rows, places, shift, chunks.shape(0) * static_cast<std::int64_t>(chunk_rows));
+    }
+
+    std::uint64_t tables;  // where the chunks' tables begin
+    std::size_t num_chunks, chunk_bytes, block_bytes, row_bytes;
     const Place* chunks;
-    std::size_t num_chunks;
-    std::uint64_t tables;  // where their tables begin
-    std::size_t chunk_bytes, block_bytes, row_bytes;
-    const std::vector<Run>& runs;  // rows count from the first of the chunks
+    std::vector<Run> runs;         // rows count from the first of the chunks
     const std::uint16_t* columns;  // null: as they are
     std::uint8_t* out;
-};
 
-// Rows strictly ascending, the places where they go anywhere.
-std::vector<Run> runs_of(const Array<std::int32_t>& rows, const Array<std::int32_t>& places, std::int64_t num_rows) {
-    std::vector<Run> runs;
-    const std::int32_t *const row = rows.data(), *const place = places.data();
-    std::int64_t before = -1;
-    for (py::ssize_t i = 0, next; i < rows.size(); i = next) {
-        // A row that came twice could have its block decoded while it is copied.
-        require(row[i] > before, "rows must ascend");
-        for (next = i + 1; next < rows.size() && row[next] - row[i] == next - i && place[next] - place[i] == next - i;) ++next;
-        before = row[next - 1];
-        runs.push_back({static_cast<std::size_t>(row[i]), static_cast<std::size_t>(place[i]), static_cast<std::size_t>(next - i)});
+   private:
+    static py::ssize_t width(const Array<std::uint8_t>& out) {
+        require(out.ndim() == 2 && out.shape(1) > 0, "out must be two-dimensional");
+        return out.shape(1);
     }
-    require(before < num_rows, "rows must lie in the chunks");
-    return runs;
-}
+
+    void find_runs(const Array<std::int32_t>& rows, const Array<std::int32_t>& places, std::int64_t shift, std::int64_t num_rows) {
+        const std::int32_t *const row = rows.data(), *const place = places.data();
+        std::int64_t before = -1;
+        for (py::ssize_t i = 0, next; i < rows.size(); i = next) {
+            const std::int64_t first = row[i] + shift;
+            // A row that came twice could have its block decoded while it is copied.
+            require(first > before, "rows must ascend");
+            next = i + 1;
+            while (next < rows.size() && row[next] - row[i] == next - i && place[next] - place[i] == next - i) ++next;
+            before = first + (next - i) - 1;
+            runs.push_back({static_cast<std::size_t>(first), static_cast<std::size_t>(place[i]), static_cast<std::size_t>(next - i)});
+        }
+        require(before < num_rows, "rows must lie in the chunks");
+    }
+
+    Array<std::uint64_t> places_;  // kept alive, as the others
+    Array<std::uint16_t> columns_;
+    Array<std::uint8_t> out_;
+};
 
 class Gatherer {
    public:
-    explicit Gatherer(const Request& request)
-        : request_(request),
+    Gatherer(int file, const Request& request)
+        : file_(file),
+          request_(request),
           num_blocks_((request.chunk_bytes + request.block_bytes - 1) / request.block_bytes),
           chunk_rows_(request.chunk_bytes / request.row_bytes) {}
 
@@ -146,30 +175,31 @@ class Gatherer {
 #ifdef RWF_NOWAIT
             is_first_ = false;
             const iovec vector = {to, size};
-            const ssize_t count = preadv2(request_.file, &vector, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+            const ssize_t count = preadv2(file_, &vector, 1, static_cast<off_t>(offset), RWF_NOWAIT);
             if (count == static_cast<ssize_t>(size)) return count;
 #endif
             ask_ahead();
             is_asked_ = true;
         }
-        return pread(request_.file, to, size, static_cast<off_t>(offset));
+        return pread(file_, to, size, static_cast<off_t>(offset));
     }
 
     void ask_ahead() const {
         const Place &front = request_.chunks[0], &back = request_.chunks[request_.num_chunks - 1];
         if (back.offset < front.offset) return;
         const std::uint64_t size = back.offset + back.size - front.offset;
-        posix_fadvise(request_.file, static_cast<off_t>(front.offset), static_cast<off_t>(size), POSIX_FADV_WILLNEED);
+        posix_fadvise(file_, static_cast<off_t>(front.offset), static_cast<off_t>(size), POSIX_FADV_WILLNEED);
     }
 
     // The rows of `runs_`, which lie in this chunk and count from its first.
     Trouble gather(std::size_t chunk, const BlockTable& table) {
         static thread_local Scratch encoded_scratch, decoded_scratch;
         const Place& place = request_.chunks[chunk];
+        is_first_ = true;
         const Trouble trouble = table.check(place.size, request_.block_bytes);
+        if (trouble == Trouble::other) return gather_undivided(place, encoded_scratch);
         if (trouble != Trouble::none) return trouble;
         find_wanted();
-        is_first_ = true;
         Copying copying = {runs_.data(), 0};
         PastCache copies;
         std::uint8_t* const decoded = decoded_scratch.of(request_.chunk_bytes + Lz4::kSlack);
@@ -192,6 +222,29 @@ class Gatherer {
         }
         if (request_.columns != nullptr) turn(decoded);
         copies.finish();
+        return Trouble::none;
+    }
+
+    // The same for a chunk that has no blocks since it would not have become smaller: it is read and checked as a whole.
+    Trouble gather_undivided(const Place& place, Scratch& scratch) {
+        if (place.size != Frame::kHeaderBytes + request_.chunk_bytes + kCrcBytes) return Trouble::other;
+        std::uint8_t* const encoded = scratch.of(place.size + Lz4::kSlack);
+        const Trouble found = read(place.offset, encoded, place.size);
+        if (found != Trouble::none) return found;
+        const Trouble trouble = check_chunk(encoded, place.size);
+        if (trouble != Trouble::none) return trouble;
+        const Frame frame = {encoded, place.size - kCrcBytes};
+        if (!frame.is_whole(request_.chunk_bytes)) return Trouble::bad_block;
+        if (!frame.is_stored()) return Trouble::other;
+        const std::uint8_t* const graphs = encoded + Frame::kHeaderBytes;
+        if (request_.columns != nullptr) {
+            turn(graphs);
+        } else {
+            Copying copying = {runs_.data(), 0};
+            PastCache copies;
+            copy_up_to(request_.chunk_bytes, graphs, copying, copies);
+            copies.finish();
+        }
         return Trouble::none;
     }
 
@@ -256,6 +309,7 @@ class Gatherer {
         }
     }
 
+    int file_;
     const Request& request_;
     std::size_t num_blocks_, chunk_rows_;
     bool is_first_ = false, is_asked_ = false;  // what is read next, of its chunk; the system, for all of them
@@ -264,22 +318,20 @@ class Gatherer {
     std::vector<Wanted> wanted_;
 };
 
-std::pair<std::size_t, std::string> gather_rows(int file, const Array<std::uint64_t>& chunks, std::uint64_t tables,
-                                                std::size_t chunk_rows, std::size_t block_bytes,
-                                                const Array<std::int32_t>& rows, const Array<std::int32_t>& places,
-                                                const py::object& columns, Array<std::uint8_t>& out) {
-    require(chunks.ndim() == 2 && chunks.shape(1) == 2 && chunks.shape(0) > 0, "chunks must have shape (n, 2)");
-    require(out.ndim() == 2 && out.shape(1) > 0, "out must be two-dimensional");
-    require(rows.ndim() == 1 && places.ndim() == 1 && rows.size() == places.size(), "rows and places must match");
-    require(chunk_rows > 0 && block_bytes > 0, "chunk_rows and block_bytes must be positive");
-    require(all_below(places, out.shape(0)), "places must lie in out");
-    const Array<std::uint16_t> order = checked_columns(columns, out.shape(1));
-    const std::size_t row_bytes = out.shape(1);
-    const std::vector<Run> runs = runs_of(rows, places, chunks.shape(0) * static_cast<std::int64_t>(chunk_rows));
-    const Request request = {file, reinterpret_cast<const Place*>(chunks.data()), static_cast<std::size_t>(chunks.shape(0)),
-                             tables, chunk_rows * row_bytes, block_bytes, row_bytes, runs,
-                             columns.is_none() ? nullptr : order.data(), out.mutable_data()};
-    return run_unlocked([&request] { return Gatherer(request).run(); });
+// Does requests one after the other, each from its file, with no Python between them. The number of the first that cannot be
+// done, or of all; its first faulty chunk, and the fault.
+std::tuple<std::size_t, std::size_t, std::string> gather(const std::vector<int>& files,
+                                                         const std::vector<const Request*>& requests) {
+    require(files.size() == requests.size(), "there must be a file for each request");
+    std::size_t number = 0;
+    const auto [chunk, fault] = run_unlocked([&]() -> std::pair<std::size_t, Trouble> {
+        for (; number < requests.size(); ++number) {
+            const auto found = Gatherer(files[number], *requests[number]).run();
+            if (found.second != Trouble::none) return found;
+        }
+        return {0, Trouble::none};
+    });
+    return {number, chunk, fault};
 }
 
 // The block table of a chunk; all zeros, apart from its own checksum, where the frame is not divided as expected.
@@ -314,10 +366,14 @@ void add_blocks(py::module_& module) {
                py::arg("data").noconvert(), "CRC-32C of some bytes, where `has_crc32c`.");
     module.def("block_table", block_table, py::arg("frame").noconvert(), py::arg("block_bytes"),
                "The block table of a chunk, where `has_crc32c`.");
-    module.def("gather_rows", gather_rows, py::arg("file"), py::arg("chunks").noconvert(), py::arg("tables"),
-               py::arg("chunk_rows"), py::arg("block_bytes"), py::arg("rows").noconvert(), py::arg("places").noconvert(),
-               py::arg("columns").none(true), py::arg("out").noconvert(),
-               "Fill rows of `out` from the chunks of a shard, where `has_crc32c`; the first faulty chunk, and its fault.");
+    py::class_<Request>(module, "GatherRequest", "Rows of `out` to be filled from the chunks of a shard, where `has_crc32c`.")
+        .def(py::init<const Array<std::uint64_t>&, std::uint64_t, std::size_t, std::size_t, std::int64_t,
+                      const Array<std::int32_t>&, const Array<std::int32_t>&, const py::object&, const Array<std::uint8_t>&>(),
+             py::arg("chunks").noconvert(), py::arg("tables"), py::arg("chunk_rows"), py::arg("block_bytes"),
+             py::arg("shift"), py::arg("rows").noconvert(), py::arg("places").noconvert(), py::arg("columns").none(true),
+             py::arg("out").noconvert());
+    module.def("gather", gather, py::arg("files"), py::arg("requests"),
+               "Do requests; the number of the first that cannot be done, or of all; its faulty chunk; the fault.");
 }
 
 }  // namespace ssl_data

@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "../../kernels/native/unlocked.h"
+#include "crc32c.h"
+#include "frame.h"
 
 namespace ssl_data {
 
@@ -50,6 +52,14 @@ Trouble read_all(std::uint64_t offset, std::uint8_t* to, std::size_t size, const
         size -= count;
     }
     return Trouble::none;
+}
+
+// Whether a chunk is a frame, before its checksum.
+inline Trouble check_chunk(const std::uint8_t* encoded, std::size_t size) {
+    if (size <= kCrcBytes) return Trouble::bad_chunk_checksum;
+    const std::size_t length = size - kCrcBytes;
+    if (Crc32c::of(encoded, length) != little_endian(encoded + length)) return Trouble::bad_chunk_checksum;
+    return length < Frame::kHeaderBytes ? Trouble::bad_block : Trouble::none;
 }
 
 // Does `work` while other threads run; the first faulty chunk and its fault, for Python, which gets what the system says as

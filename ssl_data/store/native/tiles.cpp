@@ -43,14 +43,6 @@ struct Request {
     }
 };
 
-// Whether a chunk is a frame, before its checksum.
-Trouble check(const std::uint8_t* encoded, std::size_t size) {
-    if (size <= kCrcBytes) return Trouble::bad_chunk_checksum;
-    const std::size_t length = size - kCrcBytes;
-    if (Crc32c::of(encoded, length) != little_endian(encoded + length)) return Trouble::bad_chunk_checksum;
-    return length < Frame::kHeaderBytes ? Trouble::bad_block : Trouble::none;
-}
-
 Trouble trouble_of(Outcome outcome) {
     if (outcome == Outcome::other) return Trouble::other;
     return outcome == Outcome::corrupt ? Trouble::bad_block : Trouble::none;
@@ -59,7 +51,7 @@ Trouble trouble_of(Outcome outcome) {
 // Checks and decodes a tile and copies its part of the rectangle.
 Trouble paste(const Request& request, std::size_t tile_row, std::size_t tile_col, const std::uint8_t* encoded,
               std::size_t size) {
-    const Trouble trouble = check(encoded, size);
+    const Trouble trouble = check_chunk(encoded, size);
     if (trouble != Trouble::none) return trouble;
     const Frame frame = {encoded, size - kCrcBytes};
     const std::size_t y0 = tile_row * request.side, x0 = tile_col * request.side, line = request.side * request.pixel_bytes;
@@ -128,7 +120,7 @@ std::pair<std::size_t, std::string> read_bits(int file, const Array<std::uint64_
         if (place.size > size + Frame::kHeaderBytes + kCrcBytes) return {0, Trouble::other};
         std::uint8_t* const encoded = scratch.of(place.size);
         Trouble trouble = read_all(place.offset, encoded, place.size, Pread{file});
-        if (trouble == Trouble::none) trouble = check(encoded, place.size);
+        if (trouble == Trouble::none) trouble = check_chunk(encoded, place.size);
         if (trouble != Trouble::none) return {0, trouble};
         const auto copy = [to](const std::uint8_t* bits, std::size_t begin, std::size_t end) {
             std::memcpy(to + begin / 8, bits, (end - begin) / 8);
