@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
@@ -188,7 +189,7 @@ class SSLCachedDataset(Dataset[dict[str, Any]]):
         plans = [self._plan(range(len(self))[index], epoch) for index, epoch in zip(indices, epochs, strict=True)]
         memory = self._take_memory(plans)
         counts = [len(plan) for plan in plans]
-        outs = np.split(memory["codes"], np.cumsum(counts[:-1]))
+        outs = [memory["codes"][first:stop] for first, stop in pairwise(accumulate(counts, initial=0))]
         for number, (plan, out) in enumerate(zip(plans, outs, strict=True)):
             self._fill(plan, out, {name: memory[name][number] for name in _IMAGES if name in memory})
         np.concatenate([plan.pixels.row for plan in plans], out=memory["row"])

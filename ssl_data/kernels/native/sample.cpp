@@ -298,17 +298,21 @@ void mark_pixels(const Array<std::int32_t>& row, const Array<std::int32_t>& col,
     require(is_inside, "pixels must lie in out");
     require(ascends, "rows must ascend");
     std::uint8_t* to = reinterpret_cast<std::uint8_t*>(out.mutable_data());
-    std::vector<float> line(static_cast<std::size_t>(width));
-    const std::size_t num_bytes = line.size() * sizeof(float);
+    // Two rows in turn: what has just been written one by one cannot be read again in vectors for a while.
+    const std::size_t row_bytes = width * sizeof(float);
+    std::vector<float> rows(2 * static_cast<std::size_t>(width));
+    float *made = rows.data(), *before = made + width;
     const Unlocked unlocked;
     PastCache copies;
     std::size_t i = 0;
-    for (std::int32_t at = 0; at < height; ++at, to += num_bytes) {
-        std::fill(line.begin(), line.end(), 0.0F);
-        for (; i < count && y[i] == at; ++i) line[x[i]] = 1.0F;
-        copies.add(to, reinterpret_cast<const std::uint8_t*>(line.data()), num_bytes);
+    for (std::int32_t at = 0; at < height; ++at, to += row_bytes) {
+        std::fill_n(made, width, 0.0F);
+        for (; i < count && y[i] == at; ++i) made[x[i]] = 1.0F;
         copies.finish();
+        copies.add(to, reinterpret_cast<const std::uint8_t*>(made), row_bytes);
+        std::swap(made, before);
     }
+    copies.finish();
     PastCache::publish();
 }
 
