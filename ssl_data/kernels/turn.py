@@ -23,6 +23,7 @@ def turned_columns(turn: Dihedral, num_positions: int) -> NDArray[np.uint16] | N
     if turn.is_identity:
         return None
     columns: NDArray[np.uint16] = turn.graphs(np.arange(num_positions, dtype=np.uint16)[None])[0]
+    columns.setflags(write=False)  # all who ask get the same array
     return columns
 
 

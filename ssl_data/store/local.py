@@ -47,7 +47,10 @@ class LocalFile:
         """See `ByteFile.read_into`."""
         done = 0
         while done < len(out):  # one call returns at most 2 GiB, and may be cut short by a signal
-            count = os.preadv(self.descriptor, [out[done:]], offset + done)
+            try:
+                count = os.preadv(self.descriptor, [out[done:]], offset + done)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self.name)) from None
             if not count:
                 raise StoreCorruptError(f"{self.name} ends at byte {offset + done}; run `ssl-data verify`")
             done += count

@@ -8,6 +8,7 @@ chunks are cut into blocks, their block tables lie between the last chunk and th
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ssl_data.store._native import GatherRequest
     from ssl_data.store.codec import ChunkCodec
     from ssl_data.store.source import ByteFile
 
@@ -181,8 +181,10 @@ class ShardReader:
         """The error that names a chunk."""
         return StoreCorruptError(f"chunk {chunk} of {self.path}: {fault}; run `ssl-data verify`")
 
-    def is_filled(self, chunks: range, place: int, trouble: str) -> bool:
-        """What compiled code says of some chunks, as `Gather` and `read_tiles` say it."""
+    def is_filled(self, chunks: range, place: int, trouble: str, error: int) -> bool:
+        """What compiled code says of some chunks, as `gather_all` and `read_tiles` say it."""
+        if error:
+            raise OSError(error, os.strerror(error), str(self.path))
         if trouble == _OTHER:
             return False
         if trouble:
@@ -356,7 +358,7 @@ class Gather:
 
     reader: ShardReader | None = None
     chunks: range = range(0)
-    request: GatherRequest | None = None
+    request: extension.native.GatherRequest | None = None
     is_done: bool = False
     """Without a request: whether nothing is to be done."""
 
@@ -377,6 +379,8 @@ def gather_all(gathers: Sequence[Gather]) -> list[bool]:
     ------
     StoreCorruptError
         Naming file and chunk, for the first chunk that does not decode.
+    OSError
+        Naming the file, if the system cannot read it, or if it has been closed.
     """
     done = [gather.is_done for gather in gathers]
     waiting = [
@@ -385,12 +389,12 @@ def gather_all(gathers: Sequence[Gather]) -> list[bool]:
         if gather.reader is not None and gather.request is not None
     ]
     while waiting:
-        # The descriptors of now: a file may have been closed.
+        # The descriptors of now, which are -1 for files that have been closed since.
         files = [-1 if reader.descriptor is None else reader.descriptor for _, reader, _, _ in waiting]
-        count, place, trouble = extension.native.gather(files, [request for *_, request in waiting])
+        count, report = extension.native.gather(files, [request for *_, request in waiting])
         for number, *_ in waiting[:count]:
             done[number] = True
         for number, reader, chunks, _ in waiting[count : count + 1]:
-            done[number] = reader.is_filled(chunks, place, trouble)
+            done[number] = reader.is_filled(chunks, *report)
         waiting = waiting[count + 1 :]
     return done

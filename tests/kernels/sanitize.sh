@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Builds the extension with AddressSanitizer and UndefinedBehaviorSanitizer in a temporary folder and runs the tests of
-# what is compiled against it. Needs GCC on Linux; takes some minutes. Extra arguments go to pytest.
+# Builds the extension with AddressSanitizer, UndefinedBehaviorSanitizer and the assertions of pybind11 (e.g. that Python is
+# not touched while other threads run) in a temporary folder and runs the tests of what is compiled against it. Needs GCC on Linux; takes some minutes. Extra arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 
-export CFLAGS="-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+export CFLAGS="-g -UNDEBUG -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 export LDFLAGS="-fsanitize=address,undefined"
 python setup.py --quiet build --build-base "$build" --build-lib "$build/lib"
 unset CFLAGS LDFLAGS

@@ -72,6 +72,16 @@ def packed(mask):
 
 
 @st.composite
+def windows(draw, crop):
+    """Any in the crop, also without pixels."""
+    rows, cols = (
+        sorted(draw(st.lists(st.integers(first, last), min_size=2, max_size=2)))
+        for first, last in ((crop.top, crop.bottom), (crop.left, crop.right))
+    )
+    return Window(top=rows[0], left=cols[0], bottom=rows[1], right=cols[1])
+
+
+@st.composite
 def problems(draw):
     side = draw(st.integers(1, 20) | st.integers(60, 140))
     size = draw(st.integers(1, side))
@@ -80,8 +90,9 @@ def problems(draw):
     interior = interior_window(crop, patch_size=side, pad=draw(st.integers(0, 4)))
     density = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
     mask = np.random.default_rng(draw(st.integers(0, 2**32))).random((side, side)) < density
-    taken, stored = draw(st.sampled_from([(crop, crop), (interior, crop), (crop, interior)]))
-    stored_stride, edge_stride = draw(st.sampled_from([(1, 1), (1, 2), (1, 3), (3, 1), (2, 1)]))
+    usual = st.sampled_from([(crop, crop), (interior, crop), (crop, interior)])
+    taken, stored = draw(usual | st.tuples(windows(crop), windows(crop)))
+    stored_stride, edge_stride = draw(st.sampled_from([(1, 1), (1, 2), (1, 3), (3, 1), (2, 1), (2, 3), (500, 1)]))
     strides = {"stored_stride": stored_stride, "edge_stride": edge_stride}
     return mask, crop, {"taken": taken, "stored": stored, **strides}
 

@@ -209,7 +209,7 @@ def test_chunks_that_are_divided_otherwise_are_left_to_others(tmp_path):
 
 
 def gathers_of(reader, chunks, out):
-    rows = np.arange(0, CHUNK_ROWS, 5, dtype=np.int32)
+    rows = np.arange(0, len(chunks) * CHUNK_ROWS, 5, dtype=np.int32)
     return reader.prepare_gather(chunks, rows, out, np.arange(len(rows), dtype=np.int32), None)
 
 
@@ -232,19 +232,37 @@ def test_some_readings_are_carried_out_whatever_becomes_of_the_others(shard, tmp
 @needs_crc32c
 def test_the_reading_that_fails_names_its_own_file_and_chunk(shard, tmp_path):
     content, index = chunk_places(shard)
-    content[int(index[2, 0]) + 16 + 4 * NUM_BLOCKS + 4] ^= 1
+    content[int(index[3, 0]) + 16 + 4 * NUM_BLOCKS + 4] ^= 1
     altered = tmp_path / "altered"
     altered.write_bytes(content)
-    outs = [np.full((9, NUM_COLUMNS), 7, dtype=np.uint8) for _ in range(2)]
+    outs = [np.full((17, NUM_COLUMNS), 7, dtype=np.uint8) for _ in range(2)]
     gathers = [gathers_of(open_shard(path), range(2, 4), out) for path, out in zip((shard, altered), outs, strict=True)]
-    with pytest.raises(StoreCorruptError, match=r"chunk 2 of .*altered: a block's CRC-32C does not match"):
+    with pytest.raises(StoreCorruptError, match=r"chunk 3 of .*altered: a block's CRC-32C does not match"):
         gather_all(gathers)
-    assert (outs[0] == values(2)[::5]).all()
+    assert (outs[0] == np.concatenate([values(2), values(3)])[::5]).all()
 
 
-def test_without_compiled_code_nothing_is_done(shard, monkeypatch):
-    monkeypatch.setattr(extension, "native", None)
-    assert gather(shard, range(2, 3), [0]) is None
+@needs_crc32c
+def test_the_reading_that_the_system_refuses_names_its_file(shard, tmp_path):
+    closed = tmp_path / "closed"
+    closed.write_bytes(shard.read_bytes())
+    readers = [open_shard(path) for path in (shard, closed, shard)]
+    outs = [np.full((9, NUM_COLUMNS), 7, dtype=np.uint8) for _ in readers]
+    gathers = [gathers_of(reader, range(3, 4), out) for reader, out in zip(readers, outs, strict=True)]
+    readers[1].close()
+    with pytest.raises(OSError, match=r"Bad file descriptor: .*closed"):
+        gather_all(gathers)
+
+
+@needs_crc32c
+def test_columns_may_change_after_a_reading_was_prepared(shard):
+    columns = turned_columns(TURNS[1], NUM_COLUMNS).copy()
+    out = np.empty((CHUNK_ROWS, NUM_COLUMNS), dtype=np.uint8)
+    rows = np.arange(CHUNK_ROWS, dtype=np.int32)
+    prepared = open_shard(shard).prepare_gather(range(3, 4), rows, out, rows, columns)
+    columns[:] = 2**16 - 1
+    assert prepared()
+    assert (out == TURNS[1].graphs(values(3))).all()
 
 
 @needs_crc32c
@@ -342,6 +360,10 @@ def test_a_table_that_its_checksum_fits_but_not_its_frame_is_refused(shard):
         ({"rows": [4, 4]}, "rows must ascend"),
         ({"rows": [-1, 4]}, "rows must ascend"),
         ({"rows": [0, CHUNK_ROWS]}, "lie in the chunks"),
+        ({"shift": -1}, "rows must ascend"),
+        ({"shift": CHUNK_ROWS - 1}, "lie in the chunks"),
+        ({"rows": [-(2**31), 2**31 - 1]}, "rows must ascend"),
+        ({"chunk_rows": 2**60}, "must not be that large"),
         ({"places": [0, 2]}, "places must lie in out"),
         ({"places": [0, -1]}, "places must lie in out"),
         ({"places": [0]}, "rows and places must match"),
@@ -350,19 +372,18 @@ def test_a_table_that_its_checksum_fits_but_not_its_frame_is_refused(shard):
     ],
 )
 def test_what_does_not_fit_is_refused(shard, changes, rule):
-    options = {"rows": [0, 1], "places": [0, 1], "columns": None} | changes
     types = {"rows": np.int32, "places": np.int32, "columns": np.uint16}
-    arrays = {name: None if value is None else np.array(value, dtype=types[name]) for name, value in options.items()}
+    options = {"rows": [0, 1], "places": [0, 1], "columns": None, "shift": 0, "chunk_rows": CHUNK_ROWS} | changes
+    for name, dtype in types.items():
+        options[name] = None if options[name] is None else np.array(options[name], dtype=dtype)
     _, index = chunk_places(shard)
     with pytest.raises(ValueError, match=rule):
         extension.native.GatherRequest(
             chunks=index[2:3].astype(np.uint64),
             tables=0,
-            chunk_rows=CHUNK_ROWS,
             block_bytes=BLOCK_BYTES,
-            shift=0,
             out=np.empty((2, NUM_COLUMNS), dtype=np.uint8),
-            **arrays,
+            **options,
         )
 
 

@@ -1,5 +1,6 @@
 """Samples that are read together are the batch that joining single samples gives, until somebody takes one."""
 
+import itertools
 import resource
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import torch
 
 from ssl_data import SSLCachedDataset, collate
 from ssl_data.errors import InputError
+from ssl_data.store.shard import Gather
 from ssl_data.testing import tiny_store
+from ssl_data.training import graphs
 from ssl_data.training.collate import Batch
 from ssl_data.training.samples import Samples
 
@@ -140,6 +143,19 @@ def test_samples_share_the_memory_of_the_batch(store):
     for number, sample in enumerate(samples):
         assert sample["gt"].data_ptr() == batch["gt"][number].data_ptr()
     assert samples[0]["ssg"].codes.data_ptr() == batch["ssg"].codes.data_ptr()
+
+
+def test_samples_that_cannot_be_gathered_are_read_the_longer_way(store, monkeypatch):
+    """Each to its own place, also where there are more than are prepared together."""
+    dataset = SSLCachedDataset(store)
+    expected = [dataset[index]["ssg"].codes for index in range(len(store))]
+    prepare, number = graphs._prepare, itertools.count()
+    monkeypatch.setattr(graphs, "_prepare", lambda *plan: prepare(*plan) if next(number) % 3 else Gather())
+    indices = [index % len(store) for index in range(80)]
+    samples = dataset.__getitems__(indices)
+    assert next(number) == len(indices)
+    for index, sample in zip(indices, samples, strict=True):
+        assert torch.equal(sample["ssg"].codes, expected[index])
 
 
 def test_a_batch_from_many_shards_keeps_few_files_open(tmp_path):

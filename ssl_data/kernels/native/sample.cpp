@@ -1,9 +1,9 @@
 // Which edge pixels a sample has, where they lie once it is turned, and which stored graph belongs to each.
 //
 // Graphs are stored in the row-major order of the patch; a sample lists its edge pixels in the row-major order of the
-// turned crop. If the crop is not turned, that is the same order. If it is, pixels are collected in the order of the patch
-// and then sorted by counting how many fall into each row of the sample; taken forwards or backwards, those of one row
-// come in the right order already.
+// turned crop. If the crop is not turned, that is the same order. If it is, or has a stride of its own, pixels are collected in
+// the order of the patch and then sorted by counting how many fall into each row of the sample; taken forwards or
+// backwards, those of one row come in the right order already.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -48,17 +48,16 @@ Window checked_window(const py::tuple& sides, const Window& outer) {
     return window.or_zeros();
 }
 
-// The mask of the patch, eight pixels to a byte; only pixels with row % stride == col % stride count.
+// The mask of the patch, eight pixels to a byte, less the pixels that a stride leaves out.
 class Mask {
    public:
-    // A stride beyond the side leaves the diagonal, as one of the side does; so that sums of columns cannot overflow.
-    Mask(const std::uint8_t* bits, int side, int stride)
-        : line_bytes_(bytes_of_line(side)), side_(side), stride_(std::min(stride, side)) {
+    Mask(const std::uint8_t* bits, int side, int stride) : line_bytes_(bytes_of_line(side)) {
         // A copy, behind which words may be read.
         static thread_local std::vector<std::uint8_t> copy;
         const std::size_t num_bytes = line_bytes_ * side;
         copy.resize(std::max(copy.size(), num_bytes + kSlack));
         std::memcpy(copy.data(), bits, num_bytes);
+        if (stride > 1) thin_out(copy.data(), side, std::min(stride, side));
         bits_ = copy.data();
     }
 
@@ -67,41 +66,27 @@ class Mask {
     // How many lie in columns first .. last-1 of a row.
     int count(int row, int first, int last) const {
         int sum = 0;
-        if (stride_ == 1) {
-            for (int col = first; col < last; col += 64) sum += bits_in(word(row, col, last));
-        } else {
-            for (int col = first_of(row, first); col < last; col += stride_) sum += is_edge(row, col);
-        }
+        for (int col = first; col < last; col += 64) sum += bits_in(word(row, col, last));
         return sum;
     }
 
     // How many lie in rows first .. last-1. Behind the last column there are no bits.
     int count_rows(int first, int last) const {
         int sum = 0;
-        if (stride_ == 1) {
-            const std::uint8_t *begin = bits_ + first * line_bytes_, *const end = bits_ + last * line_bytes_;
-            for (; end - begin >= 8; begin += 8) sum += bits_in(load(begin));
-            for (; begin != end; ++begin) sum += bits_in(*begin);
-        } else {
-            for (int row = first; row < last; ++row) sum += count(row, 0, side_);
-        }
+        const std::uint8_t *begin = bits_ + first * line_bytes_, *const end = bits_ + last * line_bytes_;
+        for (; end - begin >= 8; begin += 8) sum += bits_in(load(begin));
+        for (; begin != end; ++begin) sum += bits_in(*begin);
         return sum;
     }
 
     // Writes those columns to `out`, counted from `origin`; returns how many there are.
     int collect(int row, int first, int last, int origin, std::int32_t* out) const {
         int size = 0;
-        if (stride_ == 1) {
-            // A loop over the edge pixels of some others ends where it was not expected to: one for each of 64, not of eight.
-            for (int col = first; col < last; col += 64) {
-                const int begin = col - origin;
-                for (std::uint64_t bits = word(row, col, last); bits != 0; bits &= bits - 1) {
-                    out[size++] = begin + __builtin_ctzll(bits);
-                }
-            }
-        } else {
-            for (int col = first_of(row, first); col < last; col += stride_) {
-                if (is_edge(row, col)) out[size++] = col - origin;
+        // A loop over the edge pixels of some others ends where it was not expected to: one for each of 64, not of eight.
+        for (int col = first; col < last; col += 64) {
+            const int begin = col - origin;
+            for (std::uint64_t bits = word(row, col, last); bits != 0; bits &= bits - 1) {
+                out[size++] = begin + __builtin_ctzll(bits);
             }
         }
         return size;
@@ -112,8 +97,20 @@ class Mask {
 
     const std::uint8_t* bits_;
     std::size_t line_bytes_;
-    int side_;
-    int stride_;
+
+    // Leaves pixels with row % stride == col % stride. A stride beyond the side would leave the diagonal, as one of the side
+    // does.
+    void thin_out(std::uint8_t* lines, int side, int stride) const {
+        static thread_local std::vector<std::uint8_t> patterns;  // a line for each remainder
+        patterns.assign(stride * line_bytes_, 0);
+        for (int col = 0; col < side; ++col) {
+            patterns[col % stride * line_bytes_ + col / 8] |= static_cast<std::uint8_t>(1 << col % 8);
+        }
+        for (int row = 0; row < side; ++row, lines += line_bytes_) {
+            const std::uint8_t* const pattern = patterns.data() + row % stride * line_bytes_;
+            for (std::size_t i = 0; i < line_bytes_; ++i) lines[i] &= pattern[i];
+        }
+    }
 
     static std::uint64_t load(const std::uint8_t* bytes) {
         std::uint64_t word = 0;
@@ -129,8 +126,6 @@ class Mask {
         return static_cast<int>(word * 0x0101010101010101 >> 56);
     }
 
-    int is_edge(int row, int col) const { return bits_[row * line_bytes_ + col / 8] >> col % 8 & 1; }
-
     // The pixels of a row from a column on, 64 or up to the last.
     std::uint64_t word(int row, int col, int last) const {
         const std::uint8_t* const from = bits_ + row * line_bytes_ + col / 8;
@@ -139,9 +134,6 @@ class Mask {
         if (shift != 0) bits |= std::uint64_t{from[8]} << (64 - shift);
         return count < 64 ? bits & ((std::uint64_t{1} << count) - 1) : bits;
     }
-
-    // The first column that counts, from `first` on.
-    int first_of(int row, int first) const { return first + ((row - first) % stride_ + stride_) % stride_; }
 };
 
 Array<std::int32_t> empty(std::size_t size) { return Array<std::int32_t>(static_cast<py::ssize_t>(size)); }
@@ -177,7 +169,8 @@ std::int32_t* write_numbers(std::int32_t* to, int first, int last) {
     return to;
 }
 
-// Where nothing is turned or left out, the pixels of each line go where they belong at once: they are counted first.
+// Where the crop is not turned and has no stride of its own, its pixels go where they belong line by line: they are counted
+// first. The pixels, and how many graphs the patch has.
 std::pair<Pixels, int> in_order(const Problem& problem) {
     const Mask& mask = problem.mask;
     const Window &crop = problem.crop, &taken = problem.taken, &stored = problem.stored;
@@ -190,25 +183,29 @@ std::pair<Pixels, int> in_order(const Problem& problem) {
     Pixels pixels(count, num_stored);
     std::int32_t *row = pixels.row.mutable_data(), *col = pixels.col.mutable_data(), *rows = pixels.rows.mutable_data();
     std::int32_t *places = pixels.places.mutable_data(), *computed = pixels.computed.mutable_data();
-    const Unlocked unlocked;
-    int total = mask.count_rows(0, taken.top), place = 0;
-    for (int r = taken.top; r < taken.bottom; ++r) {
-        const int graph = total + mask.count(r, 0, taken.left);
-        const int size = mask.collect(r, taken.left, taken.right, crop.left, col);
-        col += size;
-        row = std::fill_n(row, size, r - crop.top);
-        int first = size, last = size;  // those of the line that have a stored graph
-        if (r >= stored.top && r < stored.bottom) {
-            first = mask.count(r, taken.left, stored.left);
-            last = size - mask.count(r, stored.right, taken.right);
+    int total = 0;
+    {
+        const Unlocked unlocked;
+        total = mask.count_rows(0, taken.top);
+        for (int r = taken.top, place = 0; r < taken.bottom; ++r) {
+            const int graph = total + mask.count(r, 0, taken.left);
+            const int size = mask.collect(r, taken.left, taken.right, crop.left, col);
+            col += size;
+            row = std::fill_n(row, size, r - crop.top);
+            int first = size, last = size;  // those of the line that have a stored graph
+            if (r >= stored.top && r < stored.bottom) {
+                first = mask.count(r, taken.left, stored.left);
+                last = size - mask.count(r, stored.right, taken.right);
+            }
+            rows = write_numbers(rows, graph + first, graph + last);
+            places = write_numbers(places, place + first, place + last);
+            computed = write_numbers(write_numbers(computed, place, place + first), place + last, place + size);
+            place += size;
+            total = graph + size + mask.count(r, taken.right, problem.side);
         }
-        rows = write_numbers(rows, graph + first, graph + last);
-        places = write_numbers(places, place + first, place + last);
-        computed = write_numbers(write_numbers(computed, place, place + first), place + last, place + size);
-        place += size;
-        total = graph + size + mask.count(r, taken.right, problem.side);
+        total += mask.count_rows(taken.bottom, problem.side);
     }
-    return {pixels, total + mask.count_rows(taken.bottom, problem.side)};
+    return {std::move(pixels), total};
 }
 
 std::pair<Pixels, int> in_any_order(const Problem& problem) {
@@ -246,25 +243,27 @@ std::pair<Pixels, int> in_any_order(const Problem& problem) {
     Pixels pixels(count, num_stored);
     std::int32_t *row = pixels.row.mutable_data(), *col = pixels.col.mutable_data(), *rows = pixels.rows.mutable_data();
     std::int32_t *places = pixels.places.mutable_data(), *computed = pixels.computed.mutable_data();
-    const Unlocked unlocked;
-    // Backwards, the places are found from the last pixel on, but stored graphs are listed as they lie in the patch.
-    const bool is_backwards = problem.transpose ? problem.vflip : problem.hflip;
-    std::size_t stored_at = is_backwards ? num_stored : 0, computed_at = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-        const Found& one = found[is_backwards ? count - 1 - i : i];
-        const std::int32_t place = next[one.row]++;
-        row[place] = one.row;
-        col[place] = one.col;
-        if (one.is_stored) {
-            const std::size_t at = is_backwards ? --stored_at : stored_at++;
-            rows[at] = one.graph;
-            places[at] = place;
-        } else {
-            computed[computed_at++] = place;
+    {
+        const Unlocked unlocked;
+        // Backwards, the places are found from the last pixel on, but stored graphs are listed as they lie in the patch.
+        const bool is_backwards = problem.transpose ? problem.vflip : problem.hflip;
+        std::size_t stored_at = is_backwards ? num_stored : 0, computed_at = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            const Found& one = found[is_backwards ? count - 1 - i : i];
+            const std::int32_t place = next[one.row]++;
+            row[place] = one.row;
+            col[place] = one.col;
+            if (one.is_stored) {
+                const std::size_t at = is_backwards ? --stored_at : stored_at++;
+                rows[at] = one.graph;
+                places[at] = place;
+            } else {
+                computed[computed_at++] = place;
+            }
         }
+        std::sort(computed, computed + computed_at);
     }
-    std::sort(computed, computed + computed_at);
-    return {pixels, total};
+    return {std::move(pixels), total};
 }
 
 py::tuple sample_pixels(const Array<std::uint8_t>& edge_bits, int stored_stride, const py::tuple& crop_sides,

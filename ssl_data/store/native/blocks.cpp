@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -73,54 +74,56 @@ struct Run {
 // What is to be read from a shard, checked and ready to be done.
 class Request {
    public:
-    Request(const Array<std::uint64_t>& chunks, std::uint64_t tables, std::size_t chunk_rows, std::size_t block_bytes,
+    Request(const Array<std::uint64_t>& places_of_chunks, std::uint64_t tables, std::size_t chunk_rows, std::size_t block_bytes,
             std::int64_t shift, const Array<std::int32_t>& rows, const Array<std::int32_t>& places,
             const py::object& columns, const Array<std::uint8_t>& out)
-        : tables(tables), block_bytes(block_bytes), places_(chunks), columns_(checked_columns(columns, width(out))), out_(out) {
-        require(chunks.ndim() == 2 && chunks.shape(1) == 2 && chunks.shape(0) > 0, "chunks must have shape (n, 2)");
+        : tables(tables), block_bytes(block_bytes), chunks_(places_of_chunks), out_(out) {
+        require(chunks_.ndim() == 2 && chunks_.shape(1) == 2 && chunks_.shape(0) > 0, "chunks must have shape (n, 2)");
+        require(out_.ndim() == 2 && out_.shape(1) > 0, "out must be two-dimensional");
         require(rows.ndim() == 1 && places.ndim() == 1 && rows.size() == places.size(), "rows and places must match");
         require(chunk_rows > 0 && block_bytes > 0, "chunk_rows and block_bytes must be positive");
-        require(all_below(places, out.shape(0)), "places must lie in out");
-        row_bytes = out.shape(1);
+        require(chunk_rows <= kMost && out_.shape(1) <= std::int64_t{kMost}, "a chunk must not be that large");
+        require(all_below(places, out_.shape(0)), "places must lie in out");
+        num_chunks = chunks_.shape(0);
+        row_bytes = out_.shape(1);
         chunk_bytes = chunk_rows * row_bytes;
-        num_chunks = chunks.shape(0);
-        this->chunks = reinterpret_cast<const Place*>(places_.data());
-        this->columns = columns.is_none() ? nullptr : columns_.data();
+        chunks = reinterpret_cast<const Place*>(chunks_.data());
         this->out = out_.mutable_data();
-        find_runs(rows, places, shift, chunks.shape(0) * static_cast<std::int64_t>(chunk_rows));
+        const Array<std::uint16_t> order = checked_columns(columns, out_.shape(1));
+        columns_.assign(order.data(), order.data() + order.size());
+        find_runs(rows, places, shift, static_cast<std::int64_t>(num_chunks * chunk_rows));
     }
+
+    // For each column of `out` the one it comes from; null: as they are.
+    const std::uint16_t* columns() const { return columns_.empty() ? nullptr : columns_.data(); }
 
     std::uint64_t tables;  // where the chunks' tables begin
     std::size_t num_chunks, chunk_bytes, block_bytes, row_bytes;
     const Place* chunks;
-    std::vector<Run> runs;         // rows count from the first of the chunks
-    const std::uint16_t* columns;  // null: as they are
+    std::vector<Run> runs;  // rows count from the first of the chunks
     std::uint8_t* out;
 
    private:
-    static py::ssize_t width(const Array<std::uint8_t>& out) {
-        require(out.ndim() == 2 && out.shape(1) > 0, "out must be two-dimensional");
-        return out.shape(1);
-    }
+    static constexpr std::uint32_t kMost = std::numeric_limits<std::int32_t>::max();
 
     void find_runs(const Array<std::int32_t>& rows, const Array<std::int32_t>& places, std::int64_t shift, std::int64_t num_rows) {
         const std::int32_t *const row = rows.data(), *const place = places.data();
         std::int64_t before = -1;
-        for (py::ssize_t i = 0, next; i < rows.size(); i = next) {
-            const std::int64_t first = row[i] + shift;
+        for (std::int64_t i = 0, next; i < rows.size(); i = next) {
+            const std::int64_t first = row[i] + shift, to = place[i];
             // A row that came twice could have its block decoded while it is copied.
             require(first > before, "rows must ascend");
             next = i + 1;
-            while (next < rows.size() && row[next] - row[i] == next - i && place[next] - place[i] == next - i) ++next;
+            while (next < rows.size() && row[next] + shift == first + (next - i) && place[next] == to + (next - i)) ++next;
             before = first + (next - i) - 1;
-            runs.push_back({static_cast<std::size_t>(first), static_cast<std::size_t>(place[i]), static_cast<std::size_t>(next - i)});
+            runs.push_back({static_cast<std::size_t>(first), static_cast<std::size_t>(to), static_cast<std::size_t>(next - i)});
         }
         require(before < num_rows, "rows must lie in the chunks");
     }
 
-    Array<std::uint64_t> places_;  // kept alive, as the others
-    Array<std::uint16_t> columns_;
+    Array<std::uint64_t> chunks_;  // kept alive, as `out_` is; their places are checked when they are used
     Array<std::uint8_t> out_;
+    std::vector<std::uint16_t> columns_;  // a copy, since they are checked only once
 };
 
 class Gatherer {
@@ -217,10 +220,10 @@ class Gatherer {
                 const std::size_t in_block = std::min(request_.block_bytes, request_.chunk_bytes - at);
                 const auto copy_a_line = [&copies] { copies.step(); };
                 if (!decode_block(from, size, decoded + at, in_block, wanted_[i].bytes, copy_a_line)) return Trouble::bad_block;
-                if (request_.columns == nullptr) copy_up_to(at + in_block, decoded, copying, copies);
+                if (request_.columns() == nullptr) copy_up_to(at + in_block, decoded, copying, copies);
             }
         }
-        if (request_.columns != nullptr) turn(decoded);
+        if (request_.columns() != nullptr) turn(decoded);
         copies.finish();
         return Trouble::none;
     }
@@ -237,7 +240,7 @@ class Gatherer {
         if (!frame.is_whole(request_.chunk_bytes)) return Trouble::bad_block;
         if (!frame.is_stored()) return Trouble::other;
         const std::uint8_t* const graphs = encoded + Frame::kHeaderBytes;
-        if (request_.columns != nullptr) {
+        if (request_.columns() != nullptr) {
             turn(graphs);
         } else {
             Copying copying = {runs_.data(), 0};
@@ -292,7 +295,7 @@ class Gatherer {
             }
         }
         const Turn<std::uint8_t> problem = {decoded, rows_.data(), places_.data(), rows_.size(),
-                                            request_.columns, request_.row_bytes, request_.out};
+                                            request_.columns(), request_.row_bytes, request_.out};
         turn_rows(problem, false);
     }
 
@@ -319,19 +322,19 @@ class Gatherer {
 };
 
 // Does requests one after the other, each from its file, with no Python between them. The number of the first that cannot be
-// done, or of all; its first faulty chunk, and the fault.
-std::tuple<std::size_t, std::size_t, std::string> gather(const std::vector<int>& files,
-                                                         const std::vector<const Request*>& requests) {
+// done, or of all, and what became of it.
+std::tuple<std::size_t, Report> gather(const std::vector<int>& files, const std::vector<const Request*>& requests) {
     require(files.size() == requests.size(), "there must be a file for each request");
+    for (const Request* request : requests) require(request != nullptr, "requests must not be None");
     std::size_t number = 0;
-    const auto [chunk, fault] = run_unlocked([&]() -> std::pair<std::size_t, Trouble> {
+    const Report report = run_unlocked([&]() -> std::pair<std::size_t, Trouble> {
         for (; number < requests.size(); ++number) {
             const auto found = Gatherer(files[number], *requests[number]).run();
             if (found.second != Trouble::none) return found;
         }
         return {0, Trouble::none};
     });
-    return {number, chunk, fault};
+    return {number, report};
 }
 
 // The block table of a chunk; all zeros, apart from its own checksum, where the frame is not divided as expected.
@@ -373,7 +376,7 @@ void add_blocks(py::module_& module) {
              py::arg("shift"), py::arg("rows").noconvert(), py::arg("places").noconvert(), py::arg("columns").none(true),
              py::arg("out").noconvert());
     module.def("gather", gather, py::arg("files"), py::arg("requests"),
-               "Do requests; the number of the first that cannot be done, or of all; its faulty chunk; the fault.");
+               "Do requests; the number of the first that cannot be done, or of all; its faulty chunk, the fault, errno.");
 }
 
 }  // namespace ssl_data

@@ -1,12 +1,11 @@
 // Chunks in a shard file: where they lie, reading them, and what can be wrong with one.
 #pragma once
 
-#include <pybind11/pybind11.h>
-
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "../../kernels/native/unlocked.h"
@@ -35,6 +34,7 @@ inline std::string describe(Trouble trouble) {
         case Trouble::bad_table: return "its block table was altered";
         case Trouble::bad_block_checksum: return "a block's CRC-32C does not match";
         case Trouble::bad_chunk_checksum: return "its CRC-32C does not match";
+        case Trouble::system: return "system";
         default: return "a block does not decode";
     }
 }
@@ -62,10 +62,12 @@ inline Trouble check_chunk(const std::uint8_t* encoded, std::size_t size) {
     return length < Frame::kHeaderBytes ? Trouble::bad_block : Trouble::none;
 }
 
-// Does `work` while other threads run; the first faulty chunk and its fault, for Python, which gets what the system says as
-// an exception.
+// What became of a reading, for Python: the first faulty chunk, its fault, and the number of the system's error or 0.
+using Report = std::tuple<std::size_t, std::string, int>;
+
+// Does `work` while other threads run; it returns the first faulty chunk, and its trouble.
 template <class Work>
-std::pair<std::size_t, std::string> run_unlocked(const Work& work) {
+Report run_unlocked(const Work& work) {
     std::pair<std::size_t, Trouble> result;
     int error;
     {
@@ -73,12 +75,7 @@ std::pair<std::size_t, std::string> run_unlocked(const Work& work) {
         result = work();
         error = errno;
     }
-    if (result.second == Trouble::system) {
-        errno = error;
-        PyErr_SetFromErrno(PyExc_OSError);
-        throw pybind11::error_already_set();
-    }
-    return {result.first, describe(result.second)};
+    return {result.first, describe(result.second), result.second == Trouble::system ? error : 0};
 }
 
 }  // namespace ssl_data

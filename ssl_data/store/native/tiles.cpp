@@ -110,7 +110,7 @@ std::pair<std::size_t, Trouble> read_window(const Request& request) {
 }
 
 // A mask that is one chunk, as the packed bits in which it is stored.
-std::pair<std::size_t, std::string> read_bits(int file, const Array<std::uint64_t>& chunks, Array<std::uint8_t>& out) {
+Report read_bits(int file, const Array<std::uint64_t>& chunks, Array<std::uint8_t>& out) {
     require(chunks.ndim() == 2 && chunks.shape(0) == 1 && chunks.shape(1) == 2, "chunks must have shape (1, 2)");
     const Place place = *reinterpret_cast<const Place*>(chunks.data());
     const std::size_t size = static_cast<std::size_t>(out.size()) * 8;
@@ -129,9 +129,8 @@ std::pair<std::size_t, std::string> read_bits(int file, const Array<std::uint64_
     });
 }
 
-std::pair<std::size_t, std::string> read_tiles(int file, const Array<std::uint64_t>& chunks, std::size_t first,
-                                               std::size_t per_row, std::size_t side, std::size_t top, std::size_t left,
-                                               Array<std::uint8_t>& out) {
+Report read_tiles(int file, const Array<std::uint64_t>& chunks, std::size_t first, std::size_t per_row, std::size_t side,
+                  std::size_t top, std::size_t left, Array<std::uint8_t>& out) {
     require(chunks.ndim() == 2 && chunks.shape(1) == 2, "chunks must have shape (n, 2)");
     require(out.ndim() == 3 && out.size() > 0, "out must be an image, and not empty");
     const std::size_t height = out.shape(0), width = out.shape(1), bottom = top + height, right = left + width;
@@ -149,10 +148,10 @@ std::pair<std::size_t, std::string> read_tiles(int file, const Array<std::uint64
 
 void add_tiles(py::module_& module) {
     module.def("read_bits", read_bits, py::arg("file"), py::arg("chunks").noconvert(), py::arg("out").noconvert(),
-               "Fill `out` with the bits of a mask that is one chunk, where `has_crc32c`; 0, and its fault.");
+               "Fill `out` with the bits of a mask that is one chunk, where `has_crc32c`; 0, its fault, errno.");
     module.def("read_tiles", read_tiles, py::arg("file"), py::arg("chunks").noconvert(), py::arg("first"),
                py::arg("per_row"), py::arg("side"), py::arg("top"), py::arg("left"), py::arg("out").noconvert(),
-               "Fill `out` (H, W, C) from the tiles on which it lies, where `has_crc32c`; the first faulty one, and its fault.");
+               "Fill `out` (H, W, C) from the tiles on which it lies, where `has_crc32c`; the first faulty one, its fault, errno.");
 }
 
 }  // namespace ssl_data
