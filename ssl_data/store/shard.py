@@ -177,8 +177,7 @@ class ShardReader:
         """What compiled code reads from; None where this is no local file, or there is no such code on this machine."""
         return self._file.descriptor if extension.has_crc32c() else None
 
-    def faulty(self, chunk: int, fault: object) -> StoreCorruptError:
-        """The error that names a chunk."""
+    def _faulty(self, chunk: int, fault: object) -> StoreCorruptError:
         return StoreCorruptError(f"chunk {chunk} of {self.path}: {fault}; run `ssl-data verify`")
 
     def is_filled(self, chunks: range, place: int, trouble: str, error: int) -> bool:
@@ -188,7 +187,7 @@ class ShardReader:
         if trouble == _OTHER:
             return False
         if trouble:
-            raise self.faulty(chunks[place], trouble)
+            raise self._faulty(chunks[place], trouble)
         return True
 
     def decode(
@@ -236,7 +235,7 @@ class ShardReader:
                         self._codec.decode_into(encoded, out, None if rows is None else rows[place])
                     except StoreCorruptError as error:
                         self._file.forget(offset, num_bytes)
-                        raise self.faulty(chunks[place], error) from error
+                        raise self._faulty(chunks[place], error) from error
                     yield place
 
     def read(self, chunks: range, outs: Sequence[NDArray[Any]]) -> None:
