@@ -66,9 +66,9 @@ class BlockTable {
     std::size_t num_blocks_;
 };
 
-// Rows that follow each other, in the chunks and in `out`: edge pixels that lie side by side.
+// Rows that follow each other in the chunks and, if their columns stay as they are, in `out`: edge pixels side by side.
 struct Run {
-    std::size_t row, place, count;
+    std::size_t row, index, count;  // `index` counts all rows of a request
 };
 
 // What is to be read from a shard, checked and ready to be done.
@@ -91,11 +91,14 @@ class Request {
         this->out = out_.mutable_data();
         const Array<std::uint16_t> order = checked_columns(columns, out_.shape(1));
         columns_.assign(order.data(), order.data() + order.size());
-        find_runs(rows, places, shift, static_cast<std::int64_t>(num_chunks * chunk_rows));
+        places_.assign(places.data(), places.data() + places.size());
+        find_runs(rows, shift, static_cast<std::int64_t>(num_chunks * chunk_rows));
     }
 
     // For each column of `out` the one it comes from; null: as they are.
     const std::uint16_t* columns() const { return columns_.empty() ? nullptr : columns_.data(); }
+    // Where rows go: the places of a run begin at its index.
+    const std::int32_t* places() const { return places_.data(); }
 
     std::uint64_t tables;  // where the chunks' tables begin
     std::size_t num_chunks, chunk_bytes, block_bytes, row_bytes;
@@ -106,24 +109,28 @@ class Request {
    private:
     static constexpr std::uint32_t kMost = std::numeric_limits<std::int32_t>::max();
 
-    void find_runs(const Array<std::int32_t>& rows, const Array<std::int32_t>& places, std::int64_t shift, std::int64_t num_rows) {
-        const std::int32_t *const row = rows.data(), *const place = places.data();
+    void find_runs(const Array<std::int32_t>& rows, std::int64_t shift, std::int64_t num_rows) {
+        const std::int32_t *const row = rows.data(), *const place = places_.data();
+        const bool is_turned = columns() != nullptr;
         std::int64_t before = -1;
         for (std::int64_t i = 0, next; i < rows.size(); i = next) {
             const std::int64_t first = row[i] + shift, to = place[i];
             // A row that came twice could have its block decoded while it is copied.
             require(first > before, "rows must ascend");
-            next = i + 1;
-            while (next < rows.size() && row[next] + shift == first + (next - i) && place[next] == to + (next - i)) ++next;
+            const auto follows = [&](std::int64_t k) {
+                return row[k] + shift == first + (k - i) && (is_turned || place[k] == to + (k - i));
+            };
+            for (next = i + 1; next < rows.size() && follows(next);) ++next;
             before = first + (next - i) - 1;
-            runs.push_back({static_cast<std::size_t>(first), static_cast<std::size_t>(to), static_cast<std::size_t>(next - i)});
+            runs.push_back({static_cast<std::size_t>(first), static_cast<std::size_t>(i), static_cast<std::size_t>(next - i)});
         }
         require(before < num_rows, "rows must lie in the chunks");
     }
 
     Array<std::uint64_t> chunks_;  // kept alive, as `out_` is; their places are checked when they are used
     Array<std::uint8_t> out_;
-    std::vector<std::uint16_t> columns_;  // a copy, since they are checked only once
+    std::vector<std::uint16_t> columns_;  // copies, since they are checked only once
+    std::vector<std::int32_t> places_;
 };
 
 class Gatherer {
@@ -148,7 +155,7 @@ class Gatherer {
             runs_.clear();
             while (next != request_.runs.end() && next->row + done < end) {
                 const std::size_t count = std::min(next->count - done, end - next->row - done);
-                runs_.push_back({next->row + done - begin, next->place + done, count});
+                runs_.push_back({next->row + done - begin, next->index + done, count});
                 done += count;
                 if (done == next->count) ++next, done = 0;
             }
@@ -277,7 +284,8 @@ class Gatherer {
             const std::size_t from = begin + copying.bytes;
             if (from >= end) return;
             const std::size_t size = std::min(all - copying.bytes, end - from);
-            copies.add(request_.out + copying.run->place * request_.row_bytes + copying.bytes, decoded + from, size);
+            const std::size_t place = request_.places()[copying.run->index];
+            copies.add(request_.out + place * request_.row_bytes + copying.bytes, decoded + from, size);
             copying.bytes += size;
             if (copying.bytes < all) return;
             copying = {copying.run + 1, 0};
@@ -286,15 +294,13 @@ class Gatherer {
 
     // Puts the rows of a chunk in place, their columns reordered.
     void turn(const std::uint8_t* decoded) {
-        rows_.clear();
-        places_.clear();
+        const std::size_t first = runs_.front().index, count = runs_.back().index + runs_.back().count - first;
+        rows_.resize(std::max(rows_.size(), count));
+        std::int32_t* row = rows_.data();
         for (const Run& run : runs_) {
-            for (std::size_t i = 0; i < run.count; ++i) {
-                rows_.push_back(static_cast<std::int32_t>(run.row + i));
-                places_.push_back(static_cast<std::int32_t>(run.place + i));
-            }
+            for (std::size_t i = 0; i < run.count; ++i) *row++ = static_cast<std::int32_t>(run.row + i);
         }
-        const Turn<std::uint8_t> problem = {decoded, rows_.data(), places_.data(), rows_.size(),
+        const Turn<std::uint8_t> problem = {decoded, rows_.data(), request_.places() + first, count,
                                             request_.columns(), request_.row_bytes, request_.out};
         turn_rows(problem, false);
     }
@@ -317,7 +323,7 @@ class Gatherer {
     std::size_t num_blocks_, chunk_rows_;
     bool is_first_ = false, is_asked_ = false;  // what is read next, of its chunk; the system, for all of them
     std::vector<Run> runs_;
-    std::vector<std::int32_t> rows_, places_;
+    std::vector<std::int32_t> rows_;
     std::vector<Wanted> wanted_;
 };
 
