@@ -88,7 +88,7 @@ def is_unfinished(name: str) -> bool:
 
 
 def name_file(error: OSError, path: Path) -> None:
-    """Say what could not be written, where the system does not, as when a disk is full."""
+    """Say which file it was, where the system does not, as when a disk is full or fails."""
     if error.filename is None:
         error.filename = str(path)
 

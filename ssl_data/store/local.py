@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ssl_data.errors import StoreCorruptError
+from ssl_data.store.files import name_file
 from ssl_data.store.source import ObjectMissingError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class LocalFile:
             try:
                 count = os.preadv(self.descriptor, [out[done:]], offset + done)
             except OSError as error:
-                raise OSError(error.errno, error.strerror, str(self.name)) from None
+                name_file(error, self.name)
+                raise
             if not count:
                 raise StoreCorruptError(f"{self.name} ends at byte {offset + done}; run `ssl-data verify`")
             done += count

@@ -389,7 +389,8 @@ def gather_all(gathers: Sequence[Gather]) -> list[bool]:
     ]
     while waiting:
         # The descriptors of now, which are -1 for files that have been closed since.
-        files = [-1 if reader.descriptor is None else reader.descriptor for _, reader, _, _ in waiting]
+        descriptors = [reader.descriptor for _, reader, _, _ in waiting]
+        files = [-1 if descriptor is None else descriptor for descriptor in descriptors]
         count, report = extension.native.gather(files, [request for *_, request in waiting])
         for number, *_ in waiting[:count]:
             done[number] = True

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the extension with AddressSanitizer, UndefinedBehaviorSanitizer and the assertions of pybind11 (e.g. that Python is
-# not touched while other threads run) in a temporary folder and runs the tests of what is compiled against it. Needs GCC on Linux; takes some minutes. Extra arguments go to pytest.
+# not touched while other threads run) in a temporary folder and runs the tests of what is compiled against it. Needs GCC
+# on Linux; takes some minutes. Extra arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

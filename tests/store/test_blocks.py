@@ -39,10 +39,10 @@ def values(chunk):
     return np.ascontiguousarray(steps.cumsum(axis=1)).astype(np.uint8)
 
 
-def write_shard(path):
+def write_shard(path, chunks=WRITTEN, codec=CODEC):
     with path.open("wb") as file:
-        writer = ShardWriter(file, NUM_CHUNKS, CODEC)
-        for chunk in WRITTEN:
+        writer = ShardWriter(file, NUM_CHUNKS, codec)
+        for chunk in chunks:
             writer.write(chunk, values(chunk))
         writer.finish()
 
@@ -197,15 +197,16 @@ class OtherBlocks:
 @needs_crc32c
 def test_chunks_that_are_divided_otherwise_are_left_to_others(tmp_path):
     path = tmp_path / "shard"
-    with path.open("wb") as file:
-        writer = ShardWriter(file, NUM_CHUNKS, OtherBlocks())
-        for chunk in range(3):
-            writer.write(chunk, values(chunk))
-        writer.finish()
+    write_shard(path, range(3), OtherBlocks())
     assert gather(path, range(1, 3), [0, CHUNK_ROWS + 3]) is None
     (out,) = outs = [np.empty((CHUNK_ROWS, NUM_COLUMNS), dtype=np.uint8)]
     open_shard(path).read(range(2, 3), outs)
     assert (out == values(2)).all()
+
+
+def test_without_compiled_code_nothing_is_done(shard, monkeypatch):
+    monkeypatch.setattr(extension, "native", None)
+    assert gather(shard, range(2, 3), [0]) is None
 
 
 def gathers_of(reader, chunks, out):
@@ -216,10 +217,7 @@ def gathers_of(reader, chunks, out):
 @needs_crc32c
 def test_some_readings_are_carried_out_whatever_becomes_of_the_others(shard, tmp_path):
     other = tmp_path / "other"
-    with other.open("wb") as file:
-        writer = ShardWriter(file, NUM_CHUNKS, OtherBlocks())
-        writer.write(0, values(0))
-        writer.finish()
+    write_shard(other, [0], OtherBlocks())
     readers = [open_shard(shard), open_shard(other), open_shard(shard), open_shard(other)]
     chunks = [range(3, 4), range(1), range(NOISE, NOISE + 1), range(1)]
     outs = [np.full((9, NUM_COLUMNS), 7, dtype=np.uint8) for _ in chunks]

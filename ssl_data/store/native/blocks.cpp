@@ -210,8 +210,7 @@ class Gatherer {
         if (trouble == Trouble::other) return gather_undivided(place, encoded_scratch);
         if (trouble != Trouble::none) return trouble;
         find_wanted();
-        Copying copying = {runs_.data(), 0};
-        PastCache copies;
+        Copying copying = {runs_.data()};
         std::uint8_t* const decoded = decoded_scratch.of(request_.chunk_bytes + Lz4::kSlack);
         for (std::size_t i = 0; i < wanted_.size();) {
             const std::size_t next = end_of_read(table, i);
@@ -225,13 +224,12 @@ class Gatherer {
                 const std::size_t size = table.end(block) - table.begin(block);
                 if (Crc32c::of(from, size) != table.checksum(block)) return Trouble::bad_block_checksum;
                 const std::size_t in_block = std::min(request_.block_bytes, request_.chunk_bytes - at);
-                const auto copy_a_line = [&copies] { copies.step(); };
+                const auto copy_a_line = [&copying] { copying.copies.step(); };
                 if (!decode_block(from, size, decoded + at, in_block, wanted_[i].bytes, copy_a_line)) return Trouble::bad_block;
-                if (request_.columns() == nullptr) copy_up_to(at + in_block, decoded, copying, copies);
+                if (request_.columns() == nullptr) copy_up_to(at + in_block, decoded, copying);
             }
         }
-        if (request_.columns() != nullptr) turn(decoded);
-        copies.finish();
+        put_in_place(decoded, copying);
         return Trouble::none;
     }
 
@@ -246,15 +244,8 @@ class Gatherer {
         const Frame frame = {encoded, place.size - kCrcBytes};
         if (!frame.is_whole(request_.chunk_bytes)) return Trouble::bad_block;
         if (!frame.is_stored()) return Trouble::other;
-        const std::uint8_t* const graphs = encoded + Frame::kHeaderBytes;
-        if (request_.columns() != nullptr) {
-            turn(graphs);
-        } else {
-            Copying copying = {runs_.data(), 0};
-            PastCache copies;
-            copy_up_to(request_.chunk_bytes, graphs, copying, copies);
-            copies.finish();
-        }
+        Copying copying = {runs_.data()};
+        put_in_place(encoded + Frame::kHeaderBytes, copying);
         return Trouble::none;
     }
 
@@ -273,11 +264,19 @@ class Gatherer {
     // How far copying has come: in this run, after so many of its bytes.
     struct Copying {
         const Run* run;
-        std::size_t bytes;
+        std::size_t bytes = 0;
+        PastCache copies = {};
     };
 
+    // All that is wanted of a chunk, so far as it is not in place.
+    void put_in_place(const std::uint8_t* graphs, Copying& copying) {
+        if (request_.columns() != nullptr) return turn(graphs);
+        copy_up_to(request_.chunk_bytes, graphs, copying);
+        copying.copies.finish();
+    }
+
     // Has what is wanted of the chunk's first `end` bytes copied, so far as it is not.
-    void copy_up_to(std::size_t end, const std::uint8_t* decoded, Copying& copying, PastCache& copies) const {
+    void copy_up_to(std::size_t end, const std::uint8_t* decoded, Copying& copying) const {
         const Run* const last = runs_.data() + runs_.size();
         while (copying.run != last) {
             const std::size_t begin = copying.run->row * request_.row_bytes, all = copying.run->count * request_.row_bytes;
@@ -285,10 +284,11 @@ class Gatherer {
             if (from >= end) return;
             const std::size_t size = std::min(all - copying.bytes, end - from);
             const std::size_t place = request_.places()[copying.run->index];
-            copies.add(request_.out + place * request_.row_bytes + copying.bytes, decoded + from, size);
+            copying.copies.add(request_.out + place * request_.row_bytes + copying.bytes, decoded + from, size);
             copying.bytes += size;
             if (copying.bytes < all) return;
-            copying = {copying.run + 1, 0};
+            ++copying.run;
+            copying.bytes = 0;
         }
     }
 
